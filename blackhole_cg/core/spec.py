@@ -1,0 +1,130 @@
+"""What is to run, after defaults, variables and placeholders: the neutral form every layer reads.
+
+Owns the frozen types that configuration text is turned into. Knows nothing of YAML or of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from blackhole_cg.core.words import Condition, Isolation, Max, RestartWhen, ServiceType
+
+
+@dataclass(frozen=True, slots=True)
+class IoMax:
+    """Bounds for one block device: a path such as /dev/sda, or MAJOR:MINOR."""
+
+    device: str
+    read_bytes_per_second: int | Max = "max"
+    write_bytes_per_second: int | Max = "max"
+    read_operations_per_second: int | Max = "max"
+    write_operations_per_second: int | Max = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """The limits of one service; None is "not set", "max" is the kernel's "unlimited"."""
+
+    cpu_percent: float | Max | None = None  # of one core: 200 is two cores
+    cpu_weight: int | None = None  # 1 to 10000
+    cpuset_cpus: str | None = None  # a kernel list: "0-3,6"
+    memory_max_bytes: int | Max | None = None
+    memory_high_bytes: int | Max | None = None
+    memory_low_bytes: int | Max | None = None
+    memory_swap_max_bytes: int | Max | None = None
+    memory_oom_group: bool | None = None
+    io_weight: int | None = None  # 1 to 10000
+    io_max: tuple[IoMax, ...] = ()
+    pids_max: int | Max | None = None
+    rlimits: Mapping[str, int | Max] = field(default_factory=dict)  # "nofile" -> 10000; bytes or counts
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """When and how a service that ended is started again."""
+
+    when: RestartWhen = RestartWhen.ALWAYS
+    max_restarts: int | Max = 5  # automatic restarts allowed within `window_seconds`
+    window_seconds: float = 3600.0
+    initial_delay_seconds: float = 1.0
+    max_delay_seconds: float = 60.0
+    backoff_factor: float = 2.0
+    jitter: float = 0.1  # 0.1 is plus or minus ten percent
+    reset_after_seconds: float = 60.0  # a run that lasted this long clears the history
+
+
+@dataclass(frozen=True, slots=True)
+class StopPolicy:
+    """How a run is asked to end, and how long it may take before it is killed."""
+
+    signal: int = 15
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SecuritySpec:
+    """What a run may do. `capabilities` None leaves them as they are; an empty tuple drops all."""
+
+    no_new_privileges: bool = True
+    capabilities: tuple[str, ...] | None = None  # names without "CAP_", upper case: "NET_BIND_SERVICE"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """When a service's log file is rotated and how many files are kept, the current one included."""
+
+    max_bytes: int = 50 * 1024 * 1024
+    max_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One service, ready to be started.
+
+    `environment` is complete but for nothing: what the service sees is exactly this mapping.
+    `handed_config` is the JSON text for the file named by `config_path` (None: no file).
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    data_dir: str
+    environment: Mapping[str, str]
+    enabled: bool = True
+    required: bool = True
+    type: ServiceType = ServiceType.SIMPLE
+    user: str | None = None
+    group: str | None = None
+    umask: int = 0o022
+    log_level: str = "info"
+    unix_socket: str | None = None
+    tcp_port: int | None = None
+    depends_on: Mapping[str, Condition] = field(default_factory=dict)
+    limits: ResourceLimits = ResourceLimits()
+    oom_score_adj: int = 0
+    restart: RestartPolicy = RestartPolicy()
+    stop: StopPolicy = StopPolicy()
+    security: SecuritySpec = SecuritySpec()
+    logs: LogPolicy = LogPolicy()
+    handed_config: str | None = None
+    config_path: str | None = None
+    config_hash: str = ""  # of everything above that a run depends on
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """What holds for the supervisor as a whole."""
+
+    log_level: str = "info"
+    shutdown_timeout_seconds: float = 30.0
+    max_processes: int = 50
+    isolation: Isolation = Isolation.REQUIRED
+    control_group: str | None = None  # a group whose members may use the control socket
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSpec:
+    """A whole configuration, resolved: the runtime and the services in file order."""
+
+    runtime: RuntimeSpec
+    services: Mapping[str, ServiceSpec]

@@ -1,0 +1,95 @@
+"""The one seam to the kernel: what the runner and the supervisor need of a host, and nothing more.
+
+`kernel.host.LinuxHost` is the real one; `tests/support/fake_host.py` is the fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import Stream
+
+
+class Run(Protocol):
+    """One live run as the kernel knows it: a main process and the cgroup it lives in."""
+
+    @property
+    def pid(self) -> int:
+        """The main process."""
+
+    @property
+    def cgroup(self) -> str | None:
+        """Path below the cgroup v2 mount, beginning with "/"; None when tracked without a cgroup."""
+
+    @property
+    def limits(self) -> Mapping[str, LimitState]:
+        """Every limit asked for, beside what is in force."""
+
+    async def executed(self) -> None:
+        """Return once exec has succeeded.
+
+        Raises:
+            SpawnError: a preexec step failed; the child is reaped and its cgroup is removed.
+        """
+
+    async def exited(self) -> ExitStatus:
+        """Wait for the main process to end, and reap it."""
+
+    def populated(self) -> bool:
+        """Whether any live process is left in the run; a zombie does not count."""
+
+    async def emptied(self) -> None:
+        """Wait until no live process is left in the run."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the main process through its pidfd; nothing happens when it is gone."""
+
+    def signal_rest(self, number: int) -> None:
+        """Send a signal to every process of the run that is left."""
+
+    def kill(self) -> None:
+        """Kill every process of the run."""
+
+    def usage(self) -> Usage:
+        """What the run uses now."""
+
+    async def close(self) -> None:
+        """Remove the cgroup, with bounded retries, and close every descriptor. Call it once, when empty."""
+
+
+class Host(Protocol):
+    """A machine that can run services."""
+
+    @property
+    def facts(self) -> HostFacts:
+        """What this host can do."""
+
+    def problems(self, spec: ServiceSpec) -> list[str]:
+        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+
+    def open(self) -> None:
+        """Claim the cgroup root and enable the controllers. Raises CgroupError; touches no service."""
+
+    def launch(self, spec: ServiceSpec, run_id: int) -> Run:
+        """Make the cgroup, write and verify its limits, and fork.
+
+        Returns once the child exists, before it has reached exec.
+
+        Raises:
+            SpawnError: something before the fork failed; nothing is left behind.
+        """
+
+    def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
+        """Create the service's FIFOs if need be and return non-blocking descriptors to read them.
+
+        The descriptors belong to the caller, outlive runs and never report end of file.
+        """
+
+    def remove_streams(self, names: Iterable[str]) -> None:
+        """Delete the FIFOs of these services."""
+
+    def close(self) -> None:
+        """Give back what `open` claimed: empty cgroup directories, descriptors."""
