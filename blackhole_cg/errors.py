@@ -104,8 +104,7 @@ class IsolationError(BlackholeError):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
-            "cannot enforce what `isolation: required` demands (use `isolation: best_effort` to run without):\n"
-            + lines
+            f"cannot enforce what `isolation: required` asks for (`best_effort` runs without):\n{lines}"
         )
 
 
@@ -114,7 +113,14 @@ class LockHeldError(BlackholeError):
 
 
 class OperationError(BlackholeError):
-    """A start, stop or restart did not reach its goal; the text says why."""
+    """A start, stop or restart did not reach its goal; the text says why.
+
+    `rolled_back` says that everything the start had begun is stopped again.
+    """
+
+    def __init__(self, message: str, *, rolled_back: bool = False) -> None:
+        self.rolled_back = rolled_back
+        super().__init__(message)
 
 
 class ControlError(BlackholeError):

@@ -1,0 +1,247 @@
+"""One service: feeds its state machine, performs what the machine orders, and tells the supervisor.
+
+The only caller of `step`, and the only place where its effects happen. Holds at most one live run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from blackhole_cg.core.events import (
+    Announce,
+    ArmTimer,
+    BackoffElapsed,
+    CheckDependencies,
+    Effect,
+    Event,
+    KillRun,
+    MainExited,
+    RunEnded,
+    SignalMain,
+    SignalRest,
+    Spawn,
+    SpawnFailed,
+    SpawnSucceeded,
+    StopTimedOut,
+    Timer,
+)
+from blackhole_cg.core.machine import Context, ServiceStatus, step
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.errors import BlackholeError, SpawnError
+from blackhole_cg.runner.clock import Clock
+from blackhole_cg.runner.host import Host, Run
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Output(Protocol):
+    """Where a service's output goes; told which run writes it."""
+
+    def begin_run(self, run_id: int) -> None:
+        """From here on, lines belong to this run."""
+
+    async def end_run(self) -> None:
+        """Take in everything that the run has written, an unfinished last line included."""
+
+
+class Listener(Protocol):
+    """Whoever composes services: is told what happens, and answers when one may start."""
+
+    def announced(self, runner: ServiceRunner, announcement: Announce) -> None:
+        """Something happened that is to be stored. Called before it is acted on."""
+
+    def check_dependencies(self, runner: ServiceRunner) -> None:
+        """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
+
+    def changed(self, runner: ServiceRunner) -> None:
+        """The status of the service is a new one."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who waits for a service to reach something."""
+
+    decide: Callable[[ServiceStatus], object | None]
+    future: asyncio.Future[object] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+_TIMER_EVENTS: dict[Timer, type[StopTimedOut] | type[BackoffElapsed]] = {
+    Timer.STOP: StopTimedOut,
+    Timer.BACKOFF: BackoffElapsed,
+}
+
+
+class ServiceRunner:
+    """Runs one service on a host.
+
+    Args:
+        spec: what to run.
+        host: the seam to the kernel.
+        clock: time and dice.
+        output: where the service's output goes.
+        listener: the composer of services.
+    """
+
+    def __init__(
+        self, spec: ServiceSpec, host: Host, clock: Clock, output: Output, listener: Listener
+    ) -> None:
+        self.spec = spec
+        self.status = ServiceStatus()
+        self.run: Run | None = None
+        self.started_wall: datetime | None = None
+        self.last_exit_wall: datetime | None = None
+        self._host = host
+        self._clock = clock
+        self._output = output
+        self._listener = listener
+        self._queue: deque[Event] = deque()
+        self._draining = False
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._watch_task: asyncio.Task[None] | None = None
+        self._waiters: list[_Waiter] = []
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.spec.name
+
+    def post(self, event: Event) -> None:
+        """Feed one event to the machine; events that arise meanwhile are taken in order afterwards."""
+        self._queue.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._queue:
+                self._take(self._queue.popleft())
+        finally:
+            self._draining = False
+
+    async def settle(self, decide: Callable[[ServiceStatus], T | None]) -> T:
+        """Wait until `decide` answers anything but None of a status, and return its answer.
+
+        Every status the service passes through is shown to `decide`, however short it lasts.
+        """
+        answer = decide(self.status)
+        if answer is not None:
+            return answer
+        waiter = _Waiter(decide)
+        self._waiters.append(waiter)
+        try:
+            return await waiter.future  # type: ignore[return-value]
+        finally:
+            self._waiters.remove(waiter)
+
+    def _take(self, event: Event) -> None:
+        before = self.status
+        context = Context(self.spec, self._clock.now(), self._clock.jitter())
+        self.status, effects = step(before, event, context)
+        for effect in effects:
+            try:
+                self._perform(effect)
+            except (BlackholeError, OSError) as error:
+                _log.error("%s: %s", self.name, error, extra={"service": self.name})
+        if self.status is not before:
+            self._note_change(before)
+
+    def _note_change(self, before: ServiceStatus) -> None:
+        if self.status.started_at not in (None, before.started_at):
+            self.started_wall = self._clock.wall()
+        if self.status.last_exit is not before.last_exit:
+            self.last_exit_wall = self._clock.wall()
+        for waiter in self._waiters:
+            answer = None if waiter.future.done() else waiter.decide(self.status)
+            if answer is not None:
+                waiter.future.set_result(answer)
+        self._listener.changed(self)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Announce():
+                self._log_announcement(effect)
+                self._listener.announced(self, effect)
+            case CheckDependencies():
+                self._cancel_timers()
+                self._listener.check_dependencies(self)
+            case Spawn(run_id):
+                self._spawn(run_id)
+            case ArmTimer(timer, delay_seconds, run_id):
+                self._arm(timer, delay_seconds, run_id)
+            case SignalMain() if self.run is not None:
+                self.run.signal(self.spec.stop.signal)
+            case SignalRest() if self.run is not None:
+                self.run.signal_rest(self.spec.stop.signal)
+            case KillRun() if self.run is not None:
+                self.run.kill()
+
+    def _log_announcement(self, event: Announce) -> None:
+        _log.info(
+            "%s: %s -> %s (%s: %s, run %d)",
+            self.name,
+            event.before,
+            event.after,
+            event.reason,
+            event.detail,
+            event.run_id,
+            extra={"service": self.name, "run_id": event.run_id, "reason": str(event.reason)},
+        )
+
+    def _spawn(self, run_id: int) -> None:
+        self._output.begin_run(run_id)
+        try:
+            self.run = self._host.launch(self.spec, run_id)
+        except (BlackholeError, OSError) as cause:
+            text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
+            self.post(SpawnFailed(run_id, text))
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._watch(self.run, run_id), name=f"watch {self.name} run {run_id}")
+        task.add_done_callback(_report_crash)
+        self._watch_task = task
+
+    async def _watch(self, run: Run, run_id: int) -> None:
+        """Follow one run from fork to the removal of its cgroup, reporting each step to the machine."""
+        try:
+            await run.executed()
+        except SpawnError as error:
+            await self._output.end_run()
+            self.run = None
+            self.post(SpawnFailed(run_id, str(error)))
+            return
+        self.post(SpawnSucceeded(run_id, run.pid))
+        exit_status = await run.exited()
+        if run.populated():
+            self.post(MainExited(run_id, exit_status))
+            await run.emptied()
+        await self._output.end_run()
+        await run.close()
+        self.run = None
+        self._cancel_timers()
+        self.post(RunEnded(run_id, exit_status))
+
+    def _arm(self, timer: Timer, delay_seconds: float, run_id: int) -> None:
+        self._cancel_timer(timer)
+        expired = _TIMER_EVENTS[timer](run_id)
+        loop = asyncio.get_running_loop()
+        self._timers[timer] = loop.call_later(delay_seconds, self.post, expired)
+
+    def _cancel_timer(self, timer: Timer) -> None:
+        if handle := self._timers.pop(timer, None):
+            handle.cancel()
+
+    def _cancel_timers(self) -> None:
+        for timer in tuple(self._timers):
+            self._cancel_timer(timer)
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    """A watcher must not die in silence: the service would look alive for ever."""
+    if not task.cancelled() and (error := task.exception()):
+        _log.critical("internal error in %s", task.get_name(), exc_info=error)

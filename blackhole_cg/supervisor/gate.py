@@ -1,0 +1,92 @@
+"""Decides when a waiting service may start: its dependencies, and room for one more.
+
+Releases one service in each turn of the loop, so that a start of hundreds leaves the loop free for exits,
+output and questions. Level-triggered: whatever let a dependency reach its condition, its dependents are
+looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from blackhole_cg.core.events import DependenciesMet, StartRefused
+from blackhole_cg.core.topology import Topology, is_met
+from blackhole_cg.core.words import LIVE_STATES, State
+from blackhole_cg.runner.service import ServiceRunner
+
+
+class Gate:
+    """Stands between "waiting" and "starting".
+
+    Args:
+        runners: every service, by name.
+        topology: who needs whom.
+        max_processes: how many services may be live at once.
+    """
+
+    def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, max_processes: int) -> None:
+        self._runners = runners
+        self._topology = topology
+        self._max_processes = max_processes
+        self._live: set[str] = set()
+        self._held: set[str] = set()
+        self._queue: deque[str] = deque()
+        self._scheduled = False
+
+    def ask(self, name: str) -> None:
+        """Look at a waiting service soon."""
+        self._queue.append(name)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def note(self, runner: ServiceRunner) -> None:
+        """Take in a service's new status, and look at those it may have set free."""
+        state = runner.status.state
+        if state in LIVE_STATES:
+            self._live.add(runner.name)
+        else:
+            self._live.discard(runner.name)
+        if state in (State.RUNNING, State.COMPLETED):
+            for dependent in self._topology.required_by[runner.name]:
+                if self._runners[dependent].status.state is State.WAITING:
+                    self.ask(dependent)
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Let these wait, whatever their dependencies, until they are released."""
+        self._held.update(names)
+
+    def release(self, names: Iterable[str]) -> None:
+        """End a hold."""
+        for name in self._topology.sort(names):
+            self._held.discard(name)
+            self.ask(name)
+
+    def unmet(self, name: str) -> list[str]:
+        """The dependencies that have not reached their condition, in file order."""
+        return [
+            dependency
+            for dependency, condition in self._runners[name].spec.depends_on.items()
+            if not is_met(condition, self._runners[dependency].status.state)
+        ]
+
+    def _look(self) -> None:
+        name = self._queue.popleft()
+        self._scheduled = bool(self._queue)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._look)
+        runner = self._runners[name]
+        if runner.status.state is not State.WAITING or name in self._held or self.unmet(name):
+            return
+        if len(self._live) >= self._max_processes:
+            runner.post(StartRefused(self._refusal(name)))
+        else:
+            runner.post(DependenciesMet())
+
+    def _refusal(self, name: str) -> str:
+        return (
+            f"cannot start '{name}': {len(self._live)} services are running and "
+            f"runtime.orchestrator.max_processes is {self._max_processes}"
+        )

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackhole_cg.core import events as ev
+from blackhole_cg.core.facts import ExitStatus
+from blackhole_cg.core.machine import IGNORED, TRANSITIONS, Context, ServiceStatus, step
+from blackhole_cg.core.spec import RestartPolicy
+from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, RestartWhen, State
+from tests.support.builders import service
+
+SPEC = service()
+
+
+def drive(*events: ev.Event, spec=SPEC, status: ServiceStatus | None = None, now: float = 0.0):
+    """Feed events one after the other; return the last status and the last effects."""
+    status, effects = status or ServiceStatus(), ()
+    for event in events:
+        status, effects = step(status, event, Context(spec, now))
+    return status, effects
+
+
+RUNNING = (ev.StartRequested(), ev.DependenciesMet(), ev.SpawnSucceeded(1, 42))
+
+
+def test_every_pair_of_state_and_event_is_answered_exactly_once():
+    pairs = {(state, event) for state in State for event in ev.EVENTS}
+    assert TRANSITIONS.keys() | IGNORED.keys() == pairs
+    assert not TRANSITIONS.keys() & IGNORED.keys()
+    assert all(reason for reason in IGNORED.values())
+
+
+def test_a_start_waits_for_its_dependencies_then_spawns_then_runs():
+    status, effects = drive(ev.StartRequested())
+    assert (status.state, status.desired) == (State.WAITING, Desired.UP)
+    assert ev.CheckDependencies() in effects
+    status, effects = drive(ev.DependenciesMet(), status=status)
+    assert status.state is State.STARTING
+    assert ev.Spawn(1) in effects
+    status, _ = drive(ev.SpawnSucceeded(1, 42), status=status, now=7.0)
+    assert (status.state, status.pid, status.started_at) == (State.RUNNING, 42, 7.0)
+
+
+def test_a_stop_signals_and_then_kills():
+    status, effects = drive(*RUNNING, ev.StopRequested())
+    assert (status.state, status.desired) == (State.STOPPING, Desired.DOWN)
+    assert effects[1:] == (ev.SignalMain(), ev.ArmTimer(ev.Timer.STOP, 10.0, 1))
+    status, effects = drive(ev.StopTimedOut(1), status=status)
+    assert (status.state, effects) == (State.STOPPING, (ev.KillRun(),))
+    status, effects = drive(ev.RunEnded(1, ExitStatus(signal=9)), status=status)
+    assert status.state is State.STOPPED
+    assert status.last_exit is not None
+    assert status.last_exit.reason is Reason.OPERATOR
+
+
+def test_a_crash_restarts_after_a_delay_and_an_operator_stop_never_does():
+    status, effects = drive(*RUNNING, ev.RunEnded(1, ExitStatus(signal=9)))
+    assert (status.state, status.cause, status.restarts) == (State.RESTARTING, Reason.SIGNALLED, 1)
+    assert ev.ArmTimer(ev.Timer.BACKOFF, 1.0, 1) in effects
+    status, _ = drive(ev.BackoffElapsed(1), ev.DependenciesMet(), status=status)
+    assert (status.state, status.run_id) == (State.STARTING, 2)
+    status, _ = drive(*RUNNING, ev.StopRequested(), ev.RunEnded(1, ExitStatus(code=1)))
+    assert status.state is State.STOPPED
+
+
+def test_a_restart_is_a_stop_while_desired_stays_up():
+    status, _ = drive(*RUNNING, ev.RestartRequested())
+    assert (status.state, status.desired) == (State.STOPPING, Desired.UP)
+    status, effects = drive(ev.RunEnded(1, ExitStatus(code=0)), status=status)
+    assert (status.state, status.restarts) == (State.WAITING, 0)
+    assert ev.CheckDependencies() in effects
+
+
+def test_what_the_main_process_leaves_behind_is_killed_before_the_policy_decides():
+    status, effects = drive(*RUNNING, ev.MainExited(1, ExitStatus(code=1)))
+    assert (status.state, status.desired, status.pid) == (State.STOPPING, Desired.UP, None)
+    assert ev.KillRun() in effects
+    status, _ = drive(ev.RunEnded(1, ExitStatus(code=1)), status=status)
+    assert status.state is State.RESTARTING
+    assert status.last_exit is not None
+    assert status.last_exit.reason is Reason.EXITED
+
+
+def test_what_the_main_process_leaves_behind_at_a_stop_is_asked_first():
+    _, effects = drive(*RUNNING, ev.StopRequested(), ev.MainExited(1, ExitStatus(code=0)))
+    assert effects == (ev.SignalRest(),)
+
+
+def test_a_wanted_start_that_cannot_spawn_fails_at_once():
+    status, _ = drive(ev.StartRequested(), ev.DependenciesMet(), ev.SpawnFailed(1, "cannot start 'web': x"))
+    assert (status.state, status.cause) == (State.FAILED, Reason.START_FAILED)
+    assert status.last_error == "cannot start 'web': x"
+
+
+def test_a_restart_that_cannot_spawn_goes_on_by_the_policy():
+    status, _ = drive(
+        *RUNNING,
+        ev.RunEnded(1, ExitStatus(code=1)),
+        ev.BackoffElapsed(1),
+        ev.DependenciesMet(),
+        ev.SpawnFailed(2, "cannot start 'web': no memory"),
+    )
+    assert (status.state, status.history.attempt) == (State.RESTARTING, 2)
+    assert status.detail.startswith("cannot start 'web': no memory; restart 2 of 5 in")
+
+
+def test_failed_stays_failed_until_reset_or_a_manual_start():
+    spec = service(restart=RestartPolicy(max_restarts=0))
+    failed, _ = drive(*RUNNING, ev.RunEnded(1, ExitStatus(code=1)), spec=spec)
+    assert failed.state is State.FAILED
+    for event in (ev.DependenciesMet(), ev.BackoffElapsed(1), ev.StopRequested()):
+        assert drive(event, spec=spec, status=failed)[0].state is State.FAILED
+    assert drive(ev.ResetRequested(), spec=spec, status=failed)[0].state is State.STOPPED
+    started, _ = drive(ev.StartRequested(), spec=spec, status=failed)
+    assert (started.state, started.history.attempt, started.last_error) == (State.WAITING, 0, None)
+
+
+def test_a_stop_overtaken_by_a_start_runs_again_without_backoff():
+    status, _ = drive(*RUNNING, ev.StopRequested(), ev.StartRequested(), ev.RunEnded(1, ExitStatus(code=0)))
+    assert (status.state, status.desired) == (State.WAITING, Desired.UP)
+
+
+def test_a_restart_overtaken_by_a_stop_ends_stopped():
+    status, _ = drive(*RUNNING, ev.RestartRequested(), ev.StopRequested(), ev.RunEnded(1, ExitStatus(code=0)))
+    assert (status.state, status.desired) == (State.STOPPED, Desired.DOWN)
+
+
+@pytest.mark.parametrize(
+    "stale", [ev.RunEnded(0, ExitStatus(code=0)), ev.StopTimedOut(0), ev.BackoffElapsed(0)]
+)
+def test_events_of_another_run_change_nothing(stale):
+    for events in (RUNNING, (*RUNNING, ev.StopRequested()), (*RUNNING, ev.RunEnded(1, ExitStatus(code=1)))):
+        status, _ = drive(*events)
+        assert step(status, stale, Context(SPEC, 0.0)) == (status, ())
+
+
+def test_an_oom_kill_is_told_apart_from_other_kills():
+    status, _ = drive(*RUNNING, ev.RunEnded(1, ExitStatus(signal=9, oom_killed=True)))
+    assert status.last_exit is not None
+    assert (status.cause, status.last_exit.reason) == (Reason.OOM, Reason.OOM)
+
+
+def any_event(run_id: int) -> st.SearchStrategy[ev.Event]:
+    run_ids = st.sampled_from([max(run_id - 1, 0), run_id])
+    exits = st.builds(ExitStatus, code=st.sampled_from([None, 0, 1]), signal=st.sampled_from([None, 9, 15]))
+    values = {"run_id": run_ids, "status": exits, "pid": st.just(7), "message": st.just("x")}
+    reasons = st.sampled_from([Reason.OPERATOR, Reason.SHUTDOWN, Reason.START_FAILED])
+
+    def build(kind: type[ev.Event]) -> st.SearchStrategy[ev.Event]:
+        given_values = {f.name: values[f.name] for f in fields(kind) if f.name in values}
+        if kind is ev.StopRequested:
+            given_values["reason"] = reasons
+        return st.builds(kind, **given_values)
+
+    return st.one_of([build(kind) for kind in ev.EVENTS])
+
+
+@given(st.data(), st.sampled_from(RestartWhen))
+def test_any_sequence_of_events_keeps_the_invariants(data, when):
+    spec = service(restart=RestartPolicy(when=when, max_restarts=2))
+    status, now, live = ServiceStatus(), 0.0, False
+    for _ in range(data.draw(st.integers(0, 40))):
+        event = data.draw(any_event(status.run_id))
+        before = status
+        status, effects = step(before, event, Context(spec, now))
+        now += data.draw(st.sampled_from([0.0, 1.0, 100.0]))
+        transition = TRANSITIONS.get((before.state, type(event)))
+        assert status.state is before.state or (transition and status.state in transition.targets)
+        spawns = [effect for effect in effects if isinstance(effect, ev.Spawn)]
+        assert not (spawns and live), "a second run would be live"
+        assert not (spawns and before.desired is Desired.DOWN), "a start nobody wants"
+        live = status.state in LIVE_STATES
+        if before.state in LIVE_STATES and not live:
+            assert isinstance(event, ev.RunEnded | ev.SpawnFailed), "a run was forgotten"
+        if status.state is State.RESTARTING:
+            assert status.desired is Desired.UP
+        stored = [effect for effect in effects if isinstance(effect, ev.Announce)]
+        assert (status.state is before.state) or stored[0].kind == "state"
+        assert all(each.detail and each.reason in Reason for each in stored)
