@@ -10,6 +10,7 @@ BlackholeError
 ├── IsolationError          `isolation: required` and a limit cannot be enforced
 ├── LockHeldError           another supervisor owns this runtime directory
 ├── OperationError          a start, stop or restart did not reach its goal
+│   └── UnknownServiceError     there is no service of that name
 └── ControlError            the control API could not be asked, or refused
     └── NoSupervisorError   nothing answers on the socket
 """
@@ -121,6 +122,15 @@ class OperationError(BlackholeError):
     def __init__(self, message: str, *, rolled_back: bool = False) -> None:
         self.rolled_back = rolled_back
         super().__init__(message)
+
+
+class UnknownServiceError(OperationError):
+    """There is no service of that name; `similar` are names that come close."""
+
+    def __init__(self, name: str, similar: Sequence[str] = ()) -> None:
+        self.name = name
+        hint = f"; did you mean '{similar[0]}'?" if similar else ""
+        super().__init__(f"there is no service '{name}'{hint}")
 
 
 class ControlError(BlackholeError):

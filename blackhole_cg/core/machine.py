@@ -380,7 +380,11 @@ def _announcements(before: ServiceStatus, after: ServiceStatus, event: Event) ->
     if before.state is not after.state:
         return (Announce("state", before.state, after.state, after.cause, after.detail, after.run_id),)
     if before.desired is not after.desired:
-        return (Announce("desired", before.desired, after.desired, reason, "requested", after.run_id),)
+        return (
+            Announce(
+                "desired", before.desired, after.desired, reason, f"wanted {after.desired}", after.run_id
+            ),
+        )
     if isinstance(event, ResetRequested):
         return (Announce("reset", before.state, after.state, reason, "reset requested", after.run_id),)
     return ()

@@ -1,0 +1,94 @@
+"""All services of one configuration: their runners, the gate between them, and what is recorded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from blackhole_cg.core.events import Announce, ResetRequested
+from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
+from blackhole_cg.core.topology import build_topology
+from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.runner.clock import Clock, wall_text
+from blackhole_cg.runner.host import Host
+from blackhole_cg.runner.service import Output, ServiceRunner
+from blackhole_cg.supervisor.gate import Gate
+from blackhole_cg.supervisor.operations import Operations
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What services need of the world: a machine, a clock, a place for output, a place for events."""
+
+    host: Host
+    clock: Clock
+    output: Callable[[ServiceSpec], Output]
+    record: Callable[[EventRecord], object]
+
+
+class Services:
+    """The services of one configuration, by name and in start order. Listens to every runner."""
+
+    def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self.topology = build_topology(spec.services)
+        self.runners = {
+            name: ServiceRunner(
+                spec.services[name],
+                surroundings.host,
+                surroundings.clock,
+                surroundings.output(spec.services[name]),
+                self,
+            )
+            for name in self.topology.order
+        }
+        self._gate = Gate(self.runners, self.topology, spec.runtime.max_processes)
+        self.operations = Operations(self.runners, self.topology, self._gate)
+
+    def enabled(self) -> list[str]:
+        """The services that `--all` means, in start order."""
+        return [name for name, runner in self.runners.items() if runner.spec.enabled]
+
+    def runner(self, name: str) -> ServiceRunner:
+        """The runner of a service. Raises UnknownServiceError."""
+        try:
+            return self.runners[name]
+        except KeyError:
+            raise UnknownServiceError(name, get_close_matches(name, self.runners, 1)) from None
+
+    def check_names(self, names: Iterable[str]) -> list[str]:
+        """The same names, each once, all of them known. Raises UnknownServiceError."""
+        return [self.runner(name).name for name in dict.fromkeys(names)]
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Forget failures and restart histories."""
+        for name in names:
+            self.runners[name].post(ResetRequested())
+
+    # ---- Listener ----
+
+    def announced(self, runner: ServiceRunner, announcement: Announce) -> None:
+        """Store what happened, before it is acted on."""
+        is_state = announcement.kind == "state"
+        self._surroundings.record(
+            EventRecord(
+                at_wall=wall_text(self._surroundings.clock.wall()),
+                service=runner.name,
+                run_id=announcement.run_id,
+                kind=announcement.kind,
+                from_state=announcement.before if is_state else None,
+                to_state=announcement.after if is_state else None,
+                reason=announcement.reason,
+                detail=announcement.detail,
+            )
+        )
+
+    def check_dependencies(self, runner: ServiceRunner) -> None:
+        """A service waits: look at it soon."""
+        self._gate.ask(runner.name)
+
+    def changed(self, runner: ServiceRunner) -> None:
+        """A service has a new status."""
+        self._gate.note(runner)

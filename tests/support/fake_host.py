@@ -1,0 +1,166 @@
+"""The one fake of the seam to the kernel: runs that end when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import Stream
+from blackhole_cg.errors import SpawnError
+
+FACTS = HostFacts("boot", "6.1", 4096, "/cg", "/cg/root", None, {"cpu": None, "memory": None, "pids": None})
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass
+class Behaviour:
+    """What the runs of a service do. Seconds of None: never by themselves."""
+
+    exec_seconds: float = 0.0
+    exit_after_seconds: float | None = None
+    exit_status: ExitStatus = ExitStatus(code=0)  # noqa: RUF009  (frozen)
+    stop_seconds: float | None = 0.0  # after the stop signal; None ignores it
+    leftovers: bool = False  # a grandchild outlives the main process until it is killed
+    spawn_error: str | None = None  # fails between fork and exec
+    launch_error: str | None = None  # fails before the fork
+
+
+@dataclass(eq=False)
+class FakeRun:
+    """One fake run."""
+
+    host: FakeHost
+    spec: ServiceSpec
+    run_id: int
+    behaviour: Behaviour
+    pid: int
+    limits: Mapping[str, LimitState] = field(default_factory=dict)
+    signals: list[int] = field(default_factory=list)
+    killed: bool = False
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.cgroup = f"/root/{self.spec.name}"
+        self.exit_status: ExitStatus | None = None
+        self._exited, self._emptied = _future(), _future()
+
+    @property
+    def live(self) -> bool:
+        return self.exit_status is None
+
+    async def executed(self) -> None:
+        if self.behaviour.exec_seconds:
+            await asyncio.sleep(self.behaviour.exec_seconds)
+        if self.behaviour.spawn_error:
+            self.exit_status = ExitStatus(code=127)
+            await self.close()
+            raise SpawnError(self.spec.name, self.behaviour.spawn_error)
+        if self.behaviour.exit_after_seconds is not None:
+            asyncio.get_running_loop().call_later(self.behaviour.exit_after_seconds, self.end)
+
+    async def exited(self) -> ExitStatus:
+        await self._exited
+        assert self.exit_status is not None
+        return self.exit_status
+
+    def populated(self) -> bool:
+        return not self._emptied.done()
+
+    async def emptied(self) -> None:
+        await self._emptied
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+        if self.behaviour.stop_seconds is not None:
+            status = ExitStatus(signal=number)
+            asyncio.get_running_loop().call_later(self.behaviour.stop_seconds, self.end, status)
+
+    def signal_rest(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        self.killed = True
+        self.end(ExitStatus(signal=9))
+        if not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def usage(self) -> Usage:
+        return Usage(1.0, 4096, 1)
+
+    async def close(self) -> None:
+        assert not self.closed, "closed twice"
+        self.closed = True
+        self.host.ended(self)
+
+    def end(self, status: ExitStatus | None = None) -> None:
+        """The main process ends."""
+        if self.exit_status is not None:
+            return
+        self.exit_status = status or self.behaviour.exit_status
+        if not self.behaviour.leftovers:
+            self._emptied.set_result(None)
+        self._exited.set_result(None)
+
+
+class FakeHost:
+    """A host that remembers every run, and fails the test when two runs of a service are live."""
+
+    def __init__(self, **behaviours: Behaviour) -> None:
+        self.behaviours = behaviours
+        self.facts = FACTS
+        self.runs: list[FakeRun] = []
+        self.live: dict[str, FakeRun] = {}
+        self.history: list[tuple[str, str]] = []
+        self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
+        self.limit_problems: dict[str, list[str]] = {}
+        self.opened = self.is_closed = False
+        self._descriptors: list[int] = []
+
+    def problems(self, spec: ServiceSpec) -> list[str]:
+        return self.limit_problems.get(spec.name, [])
+
+    def open(self) -> None:
+        self.opened = True
+
+    def launch(self, spec: ServiceSpec, run_id: int) -> FakeRun:
+        behaviour = self.behaviours.get(spec.name, Behaviour())
+        assert spec.name not in self.live, f"two live runs of {spec.name}"
+        self.on_launch(spec)
+        if behaviour.launch_error:
+            raise SpawnError(spec.name, behaviour.launch_error)
+        run = FakeRun(self, spec, run_id, behaviour, pid=1000 + len(self.runs))
+        self.runs.append(run)
+        self.live[spec.name] = run
+        self.history.append(("launch", spec.name))
+        return run
+
+    def ended(self, run: FakeRun) -> None:
+        assert self.live.pop(run.spec.name) is run
+        self.history.append(("end", run.spec.name))
+
+    def run_of(self, name: str) -> FakeRun:
+        return self.live[name]
+
+    def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
+        streams = {}
+        for stream in Stream:
+            reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptors.append(writer)
+            streams[stream] = reader
+        return streams
+
+    def remove_streams(self, names: Iterable[str]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()

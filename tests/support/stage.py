@@ -1,0 +1,59 @@
+"""Services on a fake host in virtual time, with everything that was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import State
+from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.services import Services, Surroundings
+from tests.support.builders import supervisor_spec
+from tests.support.fake_host import Behaviour, FakeHost
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class NoOutput:
+    """Output that goes nowhere, and counts runs."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended = 0
+
+    def begin_run(self, run_id: int) -> None:
+        self.begun.append(run_id)
+
+    async def end_run(self) -> None:
+        self.ended += 1
+
+
+class Stage:
+    """A running composition of services; create it inside `run_virtual`."""
+
+    def __init__(
+        self, *specs: ServiceSpec, behaviours: dict[str, Behaviour] | None = None, **runtime
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.host = FakeHost(**(behaviours or {}))
+        self.records: list[EventRecord] = []
+        clock = Clock(loop.time, lambda: EPOCH + timedelta(seconds=loop.time()), lambda: 0.0)
+        around = Surroundings(self.host, clock, lambda spec: NoOutput(), self.records.append)
+        self.services = Services(supervisor_spec(*specs, **runtime), around)
+        self.operations = self.services.operations
+
+    def status(self, name: str):
+        return self.services.runners[name].status
+
+    def states(self) -> dict[str, State]:
+        return {name: runner.status.state for name, runner in self.services.runners.items()}
+
+    async def until(self, name: str, state: State) -> None:
+        """Wait until a service is in a state."""
+        await self.services.runners[name].settle(lambda status: status.state is state or None)
+
+    def path(self, name: str) -> list[str]:
+        """The states a service went through, as recorded."""
+        return [record.to_state for record in self.records if record.service == name and record.to_state]
