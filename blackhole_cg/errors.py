@@ -10,7 +10,7 @@ BlackholeError
 ├── IsolationError          `isolation: required` and a limit cannot be enforced
 ├── LockHeldError           another supervisor owns this runtime directory
 ├── OperationError          a start, stop or restart did not reach its goal
-│   └── UnknownServiceError     there is no service of that name
+│   └── UnknownServiceError     no service of that name is configured
 └── ControlError            the control API could not be asked, or refused
     └── NoSupervisorError   nothing answers on the socket
 """
@@ -18,8 +18,9 @@ BlackholeError
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 class BlackholeError(Exception):
@@ -125,11 +126,12 @@ class OperationError(BlackholeError):
 
 
 class UnknownServiceError(OperationError):
-    """There is no service of that name; `similar` are names that come close."""
+    """No service of that name is configured; the text suggests the closest of the `known` names."""
 
-    def __init__(self, name: str, similar: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
-        hint = f"; did you mean '{similar[0]}'?" if similar else ""
+        closest = get_close_matches(name, list(known), n=1)
+        hint = f" (did you mean '{closest[0]}'?)" if closest else ""
         super().__init__(f"there is no service '{name}'{hint}")
 
 

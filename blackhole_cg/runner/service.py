@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -31,6 +31,7 @@ from blackhole_cg.core.events import (
     StopTimedOut,
     Timer,
 )
+from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.machine import Context, ServiceStatus, step
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.errors import BlackholeError, SpawnError
@@ -47,7 +48,7 @@ class Output(Protocol):
     def begin_run(self, run_id: int) -> None:
         """From here on, lines belong to this run."""
 
-    async def end_run(self) -> None:
+    def end_run(self) -> None:
         """Take in everything that the run has written, an unfinished last line included."""
 
 
@@ -97,6 +98,7 @@ class ServiceRunner:
         self.run: Run | None = None
         self.started_wall: datetime | None = None
         self.last_exit_wall: datetime | None = None
+        self.last_limits: Mapping[str, LimitState] = {}
         self._host = host
         self._clock = clock
         self._output = output
@@ -211,16 +213,17 @@ class ServiceRunner:
         try:
             await run.executed()
         except SpawnError as error:
-            await self._output.end_run()
+            self._output.end_run()
             self.run = None
             self.post(SpawnFailed(run_id, str(error)))
             return
+        self.last_limits = run.limits
         self.post(SpawnSucceeded(run_id, run.pid))
         exit_status = await run.exited()
         if run.populated():
             self.post(MainExited(run_id, exit_status))
             await run.emptied()
-        await self._output.end_run()
+        self._output.end_run()
         await run.close()
         self.run = None
         self._cancel_timers()

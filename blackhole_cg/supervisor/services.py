@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
@@ -56,7 +55,7 @@ class Services:
         try:
             return self.runners[name]
         except KeyError:
-            raise UnknownServiceError(name, get_close_matches(name, self.runners, 1)) from None
+            raise UnknownServiceError(name, self.runners) from None
 
     def check_names(self, names: Iterable[str]) -> list[str]:
         """The same names, each once, all of them known. Raises UnknownServiceError."""

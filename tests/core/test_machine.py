@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blackhole_cg.core import events as ev
+from blackhole_cg.core.diagram import render_states
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.machine import IGNORED, TRANSITIONS, Context, ServiceStatus, step
 from blackhole_cg.core.spec import RestartPolicy
@@ -181,3 +183,8 @@ def test_any_sequence_of_events_keeps_the_invariants(data, when):
         stored = [effect for effect in effects if isinstance(effect, ev.Announce)]
         assert (status.state is before.state) or stored[0].kind == "state"
         assert all(each.detail and each.reason in Reason for each in stored)
+
+
+def test_the_documented_states_are_those_of_the_tables():
+    document = Path(__file__).parents[2] / "docs" / "states.md"
+    assert document.read_text() == render_states(), "python -m blackhole_cg.core.diagram > docs/states.md"

@@ -26,7 +26,7 @@ class NoOutput:
     def begin_run(self, run_id: int) -> None:
         self.begun.append(run_id)
 
-    async def end_run(self) -> None:
+    def end_run(self) -> None:
         self.ended += 1
 
 

@@ -1,0 +1,109 @@
+"""Makes a ServiceInfo of what is known about a service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from blackhole_cg.core.facts import LimitState, ServiceInfo
+from blackhole_cg.core.words import Health, State
+from blackhole_cg.runner.clock import Clock, wall_text
+from blackhole_cg.runner.service import ServiceRunner
+
+
+class Counters(Protocol):
+    """What is counted of a service's output."""
+
+    @property
+    def lines_total(self) -> int:
+        """Lines taken in."""
+
+    @property
+    def dropped_total(self) -> int:
+        """Lines of these that could not be stored."""
+
+
+class Reporter:
+    """Answers questions about services; remembers the last CPU reading of each to tell a rate."""
+
+    def __init__(self, clock: Clock, counters: Mapping[str, Counters]) -> None:
+        self._clock = clock
+        self._counters = counters
+        self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
+
+    def info(self, runner: ServiceRunner) -> ServiceInfo:
+        """Everything there is to tell about a service now."""
+        status, spec, run = runner.status, runner.spec, runner.run
+        now = self._clock.now()
+        running = status.state in (State.RUNNING, State.STOPPING) and status.started_at is not None
+        return ServiceInfo(
+            name=spec.name,
+            state=status.state,
+            desired=status.desired,
+            health=Health.UNKNOWN,
+            enabled=spec.enabled,
+            pid=status.pid,
+            run_id=status.run_id,
+            restarts=status.restarts,
+            uptime_seconds=_seconds(now - status.started_at) if running and status.started_at else None,
+            started_wall=wall_text(runner.started_wall) if running and runner.started_wall else None,
+            cgroup=run.cgroup if run else None,
+            adopted=False,
+            outdated=False,
+            tcp_port=spec.tcp_port,
+            unix_socket=spec.unix_socket,
+            instance_of=None,
+            limits=self._limits(runner),
+            usage=self._usage(runner, now),
+            last_exit=_last_exit(runner),
+            last_error=status.last_error,
+            logs=self._logs(spec.name),
+            next_restart_in_seconds=_seconds(max(0.0, status.restart_at - now))
+            if status.restart_at
+            else None,
+        )
+
+    def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
+        return runner.run.limits if runner.run else runner.last_limits
+
+    def _logs(self, name: str) -> dict[str, int]:
+        counters = self._counters[name]
+        return {"lines_total": counters.lines_total, "dropped_total": counters.dropped_total}
+
+    def _usage(self, runner: ServiceRunner, now: float) -> dict[str, float | int | None]:
+        """CPU percent is the mean since the reading before this one, or since the start of the run."""
+        if runner.run is None or runner.status.started_at is None:
+            return {"cpu_percent": None, "memory_bytes": None, "pids": None, "cpu_seconds": None}
+        usage = runner.run.usage()
+        percent: float | None = None
+        if usage.cpu_seconds is not None:
+            run_id = runner.status.run_id
+            before = self._cpu_readings.get(runner.name)
+            if before is None or before[0] != run_id:
+                before = (run_id, runner.status.started_at, 0.0)
+            if now > before[1]:
+                percent = round(100.0 * max(0.0, usage.cpu_seconds - before[2]) / (now - before[1]), 2)
+            self._cpu_readings[runner.name] = (run_id, now, usage.cpu_seconds)
+        return {
+            "cpu_percent": percent,
+            "memory_bytes": usage.memory_bytes,
+            "pids": usage.pids,
+            "cpu_seconds": usage.cpu_seconds,
+        }
+
+
+def _last_exit(runner: ServiceRunner) -> dict[str, Any] | None:
+    last = runner.status.last_exit
+    if last is None:
+        return None
+    return {
+        "run_id": last.run_id,
+        "code": last.status.code,
+        "signal": last.status.signal,
+        "reason": str(last.reason),
+        "at_wall": wall_text(runner.last_exit_wall) if runner.last_exit_wall else None,
+    }
+
+
+def _seconds(value: float) -> float:
+    return round(value, 3)
