@@ -13,8 +13,8 @@ _HEAD = """\
 Generated from the tables in `blackhole_cg/core/machine.py`; do not edit.
 Write it anew with `python -m blackhole_cg.core.diagram > docs/states.md`.
 
-Two facts are kept per service: what is *desired* (`up`, `down`) and its *state*. A restart is a stop while desired
-stays `up`. Every edge is stored as an event with its reason (`blackhole-cg events NAME`).
+Two facts are kept per service: what is *desired* (`up`, `down`) and its *state*. A restart is a stop while
+desired stays `up`. Every edge is stored as an event with its reason (`blackhole-cg events NAME`).
 """
 
 

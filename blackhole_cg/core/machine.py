@@ -279,7 +279,8 @@ class Transition:
 
 
 _S = State
-_END = (_S.STOPPED, _S.WAITING, _S.RESTARTING, _S.FAILED, _S.COMPLETED)
+_POLICY = (_S.RESTARTING, _S.FAILED, _S.COMPLETED)
+_END = (_S.STOPPED, _S.WAITING, *_POLICY)
 
 TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STOPPED, StartRequested): Transition(_start, (_S.WAITING,)),
@@ -304,7 +305,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.RUNNING, ResetRequested): Transition(_reset, (_S.RUNNING,)),
     (_S.RUNNING, KillRequested): Transition(_kill, (_S.RUNNING,)),
     (_S.RUNNING, MainExited): Transition(_clear_leftovers, (_S.STOPPING,)),
-    (_S.RUNNING, RunEnded): Transition(_run_ended, _END),
+    (_S.RUNNING, RunEnded): Transition(_run_ended, _POLICY),
     (_S.STOPPING, StartRequested): Transition(_start_after_stop, (_S.STOPPING,)),
     (_S.STOPPING, RestartRequested): Transition(_start_after_stop, (_S.STOPPING,)),
     (_S.STOPPING, StopRequested): Transition(_stop_instead, (_S.STOPPING,)),

@@ -1,0 +1,82 @@
+"""The supervisor as the control API sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import TYPE_CHECKING
+
+from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.observe.log_reader import LogQuery, LogReader
+
+if TYPE_CHECKING:
+    from blackhole_cg.supervisor.supervisor import Supervisor
+
+
+class SupervisorApi:
+    """Adapts a Supervisor. A client that goes away gives up its wait, not what it asked for."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._operations: set[asyncio.Task[None]] = set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the ordered shutdown has begun."""
+        return self._supervisor.stopping
+
+    def services(self) -> Sequence[ServiceInfo]:
+        """Every configured service, in start order."""
+        return self._supervisor.all_services()
+
+    def service(self, name: str) -> ServiceInfo:
+        """One service."""
+        return self._supervisor.service_info(name)
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Start these, or all enabled ones when none is named."""
+        await self._see_through(self._supervisor.start(*names))
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """Stop these, or all when none is named."""
+        await self._see_through(self._supervisor.stop(*names))
+
+    async def restart(self, names: Sequence[str]) -> None:
+        """Restart these, or all enabled ones when none is named."""
+        await self._see_through(self._supervisor.restart(*names))
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Reset these, or all enabled ones when none is named."""
+        self._supervisor.reset(*names)
+
+    def host(self) -> HostFacts:
+        """What this host can do."""
+        return self._supervisor.host_facts
+
+    def events(
+        self, service: str | None = None, after_id: int | None = None, newest: int | None = None
+    ) -> Sequence[EventRecord]:
+        """Stored events, oldest first."""
+        self._check(service)
+        return self._supervisor.events.read(service=service, after_id=after_id or 0, newest=newest)
+
+    def follow_events(self, service: str | None, after_id: int) -> AsyncIterator[EventRecord]:
+        """Every event after `after_id`, and then each as it is stored."""
+        self._check(service)
+        return self._supervisor.events.follow(after_id=after_id, service=service)
+
+    def logs(self, name: str, query: LogQuery, *, follow: bool) -> AsyncIterator[bytes]:
+        """Blocks of whole JSON lines, newlines included."""
+        self._check(name)
+        log_file = self._supervisor.outputs.pumps[name].log_file
+        return LogReader(log_file).read(query, follow=follow)
+
+    def _check(self, name: str | None) -> None:
+        if name is not None:
+            self._supervisor.services.runner(name)
+
+    async def _see_through(self, operation: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(operation)
+        self._operations.add(task)
+        task.add_done_callback(self._operations.discard)
+        await asyncio.shield(task)

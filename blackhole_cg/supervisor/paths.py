@@ -1,0 +1,50 @@
+"""Where a supervisor keeps what it keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Runtime files (gone at reboot), state (kept), and the log files of services."""
+
+    runtime_dir: Path
+    state_dir: Path
+    log_dir: Path
+
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        return self.runtime_dir / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        """The file whose lock says who supervises here."""
+        return self.runtime_dir / "lock"
+
+    @property
+    def database(self) -> Path:
+        """Events."""
+        return self.state_dir / "state.db"
+
+    def make(self) -> None:
+        """Create the directories. Services may pass through the runtime directory, not list it."""
+        for path, mode in ((self.runtime_dir, 0o711), (self.state_dir, 0o700), (self.log_dir, 0o750)):
+            if not path.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(mode)
+
+
+def default_paths(environ: Mapping[str, str], uid: int) -> Paths:
+    """The system directories for root, and the XDG base directories for an ordinary user."""
+    name = "blackhole-cg"
+    if uid == 0:
+        return Paths(Path("/run", name), Path("/var/lib", name), Path("/var/log", name))
+    home = Path(environ.get("HOME") or os.path.sep)
+    runtime = Path(environ.get("XDG_RUNTIME_DIR") or f"/tmp/{name}-{uid}")
+    state = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return Paths(runtime / name, state / name, state / name / "log")

@@ -1,0 +1,229 @@
+"""The composition root: builds everything for one configuration, and takes it down again.
+
+The Python API. Entering `async with Supervisor(...)` claims the runtime directory and the cgroup root, and
+listens on the control socket; leaving it stops every service in reverse order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+
+from blackhole_cg.control.server import ControlServer
+from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.spec import SupervisorSpec
+from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
+from blackhole_cg.errors import IsolationError, OperationError
+from blackhole_cg.observe.console import Console
+from blackhole_cg.observe.database import Database
+from blackhole_cg.observe.event_store import EventStore
+from blackhole_cg.runner.clock import Clock, loop_clock, wall_text
+from blackhole_cg.runner.host import Host
+from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.lock import RuntimeLock
+from blackhole_cg.supervisor.outputs import Outputs
+from blackhole_cg.supervisor.paths import Paths
+from blackhole_cg.supervisor.report import Reporter
+from blackhole_cg.supervisor.services import Services, Surroundings
+
+_log = logging.getLogger(__name__)
+
+KILL_GRACE_SECONDS = 5.0
+"""After a kill the kernel needs a moment; a process that outlives this hangs in the kernel itself."""
+
+
+class Supervisor:
+    """Supervises the services of one configuration; an asynchronous context manager.
+
+    Args:
+        spec: what to run.
+        paths: where sockets, state and logs are kept.
+        host: the machine.
+        console: also shows what services write.
+    """
+
+    services: Services
+    events: EventStore
+    outputs: Outputs
+
+    def __init__(
+        self, spec: SupervisorSpec, *, paths: Paths, host: Host, console: Console | None = None
+    ) -> None:
+        self.spec = spec
+        self.paths = paths
+        self.stopping = False
+        self._host = host
+        self._console = console
+        self._stack = AsyncExitStack()
+        self._shutdown_task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    async def open(self) -> None:
+        """Claim what a supervisor needs and answer on the control socket; starts no service.
+
+        Raises:
+            IsolationError: `isolation: required` and a limit cannot be enforced; nothing was touched.
+            LockHeldError: another supervisor has this runtime directory.
+            CgroupError: the cgroup root cannot be used.
+            OSError: a directory or the socket cannot be made.
+        """
+        problems = self._check_isolation()
+        try:
+            await self._open(problems)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _open(self, problems: dict[str, list[str]]) -> None:
+        clock = loop_clock()
+        self.paths.make()
+        lock = RuntimeLock(self.paths.lock)
+        lock.acquire()
+        self._stack.callback(lock.release)
+        self._host.open()
+        self._stack.callback(self._host.close)
+        database = Database(self.paths.database)
+        self._stack.callback(database.close)
+        self.events = EventStore(database)
+        self._stack.callback(self.events.close)
+        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble(clock))
+        self._stack.callback(self.outputs.close)
+        around = Surroundings(self._host, clock, self.outputs.open, self.events.append)
+        self.services = Services(self.spec, around)
+        self._reporter = Reporter(clock, self.outputs.pumps)
+        self._record_problems(clock, problems)
+        group = self.spec.runtime.control_group
+        server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+
+    # ---- operations ----
+
+    async def start(self, *names: str) -> None:
+        """Start services and what they need; all enabled ones when none is named.
+
+        Raises:
+            UnknownServiceError: no such service.
+            OperationError: a required one could not start; what this call began is stopped again.
+        """
+        asked = self._accept(names)
+        await self.services.operations.start(asked, again=bool(names))
+
+    async def stop(self, *names: str) -> None:
+        """Stop services, dependents first; all when none is named.
+
+        Raises:
+            UnknownServiceError: no such service.
+            OperationError: a newer wish wants one of them up.
+        """
+        asked = self._accept(names) if names else list(self.services.runners)
+        await self.services.operations.stop(asked)
+
+    async def restart(self, *names: str) -> None:
+        """Stop services in reverse order and start them again; all enabled ones when none is named.
+
+        Raises:
+            UnknownServiceError: no such service.
+            OperationError: one of them could not start again.
+        """
+        await self.services.operations.restart(self._accept(names))
+
+    def reset(self, *names: str) -> None:
+        """Forget failures and restart histories. Raises UnknownServiceError."""
+        self.services.reset(self._accept(names))
+
+    def status(self, name: str) -> State:
+        """The state of a service. Raises UnknownServiceError."""
+        return self.services.runner(name).status.state
+
+    def is_running(self, name: str) -> bool:
+        """Whether a service is in state running. Raises UnknownServiceError."""
+        return self.status(name) is State.RUNNING
+
+    def service_info(self, name: str) -> ServiceInfo:
+        """Everything there is to tell about a service. Raises UnknownServiceError."""
+        return self._reporter.info(self.services.runner(name))
+
+    def all_services(self) -> list[ServiceInfo]:
+        """Every configured service, in start order."""
+        return [self._reporter.info(runner) for runner in self.services.runners.values()]
+
+    @property
+    def host_facts(self) -> HostFacts:
+        """What this host can do."""
+        return self._host.facts
+
+    # ---- the end ----
+
+    async def shutdown(self) -> None:
+        """Stop every service in reverse order within the shutdown timeout, and give everything back."""
+        if self._shutdown_task is None:
+            self.stopping = True
+            self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
+        await asyncio.shield(self._shutdown_task)
+
+    def kill(self) -> None:
+        """End every service at once; for those who cannot wait for `shutdown`."""
+        self.stopping = True
+        self.services.operations.kill(list(self.services.runners))
+
+    async def _shutdown(self) -> None:
+        names = list(self.services.runners)
+        seconds = self.spec.runtime.shutdown_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self.services.operations.stop(names, Reason.SHUTDOWN, "shutdown")
+        except TimeoutError:
+            _log.warning("shutdown took longer than %gs: killing %s", seconds, ", ".join(self._live()))
+            await self._kill_rest()
+        finally:
+            await self._stack.aclose()
+
+    async def _kill_rest(self) -> None:
+        self.services.operations.kill(list(self.services.runners))
+        try:
+            async with asyncio.timeout(KILL_GRACE_SECONDS):
+                await self.services.operations.until_down(list(self.services.runners))
+        except TimeoutError:
+            _log.error("cannot end %s: killed, and still there", ", ".join(self._live()))
+
+    def _live(self) -> list[str]:
+        return [name for name, runner in self.services.runners.items() if runner.status.state in LIVE_STATES]
+
+    def _accept(self, names: Sequence[str]) -> list[str]:
+        if self.stopping:
+            raise OperationError("the supervisor is shutting down")
+        return self.services.check_names(names) if names else self.services.enabled()
+
+    # ---- limits and losses ----
+
+    def _check_isolation(self) -> dict[str, list[str]]:
+        """What cannot be enforced, by service. Raises IsolationError where that is not acceptable."""
+        found = {name: self._host.problems(spec) for name, spec in self.spec.services.items()}
+        problems = {name: lines for name, lines in found.items() if lines}
+        if problems and self.spec.runtime.isolation is Isolation.REQUIRED:
+            raise IsolationError([f"{name}: {line}" for name, lines in problems.items() for line in lines])
+        return problems
+
+    def _record_problems(self, clock: Clock, problems: dict[str, list[str]]) -> None:
+        for name, lines in problems.items():
+            for line in lines:
+                _log.warning("%s: not enforced: %s", name, line, extra={"service": name})
+                self._record(clock, name, "limit", f"not enforced: {line}")
+
+    def _record_trouble(self, clock: Clock) -> Callable[[str, str], None]:
+        return lambda service, detail: self._record(clock, service, "log", detail)
+
+    def _record(self, clock: Clock, service: str, kind: str, detail: str) -> None:
+        run_id = self.services.runners[service].status.run_id
+        at_wall = wall_text(clock.wall())
+        self.events.append(EventRecord(at_wall, service, run_id, kind, None, None, Reason.UNKNOWN, detail))
