@@ -9,6 +9,7 @@ BlackholeError
 ├── SpawnError              a step between the wish to start and exec failed (step, errno)
 ├── IsolationError          `isolation: required` and a limit cannot be enforced
 ├── LockHeldError           another supervisor owns this runtime directory
+├── StoreError              the state database cannot be read or written
 ├── OperationError          a start, stop or restart did not reach its goal
 │   └── UnknownServiceError     no service of that name is configured
 └── ControlError            the control API could not be asked, or refused
@@ -107,11 +108,17 @@ class IsolationError(BlackholeError):
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
             f"cannot enforce what `isolation: required` asks for (`best_effort` runs without):\n{lines}"
+            "cannot enforce what `isolation: required` demands "
+            f"(use `isolation: best_effort` to run without):\n{lines}"
         )
 
 
 class LockHeldError(BlackholeError):
     """Another supervisor holds the lock of this runtime directory."""
+
+
+class StoreError(BlackholeError):
+    """The state database cannot be read or written; callers keep going without it."""
 
 
 class OperationError(BlackholeError):

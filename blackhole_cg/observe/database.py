@@ -1,0 +1,214 @@
+"""The supervisor's SQLite file: opening, schema, and what to do when it is not usable.
+
+Stores share one Database and bring their own SQL. WAL with synchronous=NORMAL: what was committed survives a
+crash of the process; a power loss may take the last commits, and never leaves the file inconsistent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from blackhole_cg.errors import StoreError
+
+T = TypeVar("T")
+
+APPLICATION_ID: Final = 0x62686367
+"""Marks the file as ours. Source: sqlite.org pragma application_id."""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """CREATE TABLE events (
+            id INTEGER PRIMARY KEY,
+            at_wall TEXT NOT NULL,
+            service TEXT NOT NULL,
+            run_id INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            from_state TEXT,
+            to_state TEXT,
+            reason TEXT NOT NULL,
+            detail TEXT NOT NULL
+        )""",
+        "CREATE INDEX events_by_service ON events (service, id)",
+    ),
+)
+"""Statements from each schema version to the next; PRAGMA user_version counts those applied."""
+
+_SIDECARS: Final = ("-wal", "-shm")
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+logger = logging.getLogger(__name__)
+
+
+class _UnusableError(Exception):
+    """The file is not a database this program can use; the text says why."""
+
+
+class Database:
+    """One file, opened at first use and after trouble; what cannot be used is set aside, never deleted.
+
+    Args:
+        path: the file; its directory is made when missing.
+        wall_clock: aware; names a file set aside.
+        on_set_aside: told in one sentence when that happened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_set_aside: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = path
+        self._wall_clock = wall_clock
+        self._on_set_aside = on_set_aside
+        self._connection: sqlite3.Connection | None = None
+        self._file_id = (0, 0)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, which only reads. Raises StoreError."""
+        return self._attempt("read", work)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, done in one transaction: all of it or nothing. Raises StoreError."""
+
+        def transact(connection: sqlite3.Connection) -> T:
+            with _transaction(connection):
+                return work(connection)
+
+        return self._attempt("write", transact)
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _attempt(self, verb: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            try:
+                return work(self._connect())
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._set_aside(f"it is damaged: {error}")
+                return work(self._connect())
+        except (sqlite3.Error, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise StoreError(f"cannot {verb} {self.path}: {why}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is not None and not self._was_replaced():
+            return self._connection
+        self.close()
+        try:
+            self._connection = self._open()
+        except _UnusableError as error:
+            self._set_aside(str(error))
+            self._connection = self._open()
+        status = self.path.stat()
+        self._file_id = (status.st_dev, status.st_ino)
+        return self._connection
+
+    def _was_replaced(self) -> bool:
+        """Whether someone deleted or moved the file; SQLite would go on writing to what no name leads to."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return True
+        return (status.st_dev, status.st_ino) != self._file_id
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise _UnusableError("it is a directory")
+        if not self.path.exists():
+            self._create()
+        # No busy timeout: the loop must not wait for an operator's sqlite3 shell. autocommit, so that
+        # transactions begin where _transaction says and nowhere else.
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+        try:
+            _check_ours(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _migrate(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if _is_damage(error):
+                raise _UnusableError(f"it is damaged: {error}") from error
+            raise
+        except _UnusableError:
+            connection.close()
+            raise
+        return connection
+
+    def _create(self) -> None:
+        """An empty file, without the journal of one that is gone, which would be replayed into it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in _SIDECARS:
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _set_aside(self, why: str) -> None:
+        self.close()
+        stamp = self._wall_clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        target = f"{self.path}.set-aside-{stamp}"
+        self.path.rename(target)
+        for suffix in _SIDECARS:
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{suffix}").rename(f"{target}{suffix}")
+        message = f"{self.path} cannot be used and was moved to {target}, a new one is begun: {why}"
+        logger.error("%s", message)
+        if self._on_set_aside is not None:
+            self._on_set_aside(message)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors, such as a full disk, have rolled back already
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _check_ours(connection: sqlite3.Connection) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if not tables and not _pragma(connection, "user_version"):
+        return
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise _UnusableError("it belongs to another program")
+    version = _pragma(connection, "user_version")
+    if version > len(MIGRATIONS):
+        raise _UnusableError(
+            f"its schema version {version} is newer than {len(MIGRATIONS)}, the newest this version knows"
+        )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is missing, each step in a transaction with its version number."""
+    for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
+        with _transaction(connection):
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
