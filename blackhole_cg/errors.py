@@ -10,6 +10,7 @@ BlackholeError
 ├── IsolationError          `isolation: required` and a limit cannot be enforced
 ├── LockHeldError           another supervisor owns this runtime directory
 ├── OperationError          a start, stop or restart did not reach its goal
+│   └── UnknownServiceError     no service of that name is configured
 └── ControlError            the control API could not be asked, or refused
     └── NoSupervisorError   nothing answers on the socket
 """
@@ -17,8 +18,9 @@ BlackholeError
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 class BlackholeError(Exception):
@@ -104,8 +106,8 @@ class IsolationError(BlackholeError):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
-            "cannot enforce what `isolation: required` demands (use `isolation: best_effort` to run without):\n"
-            + lines
+            "cannot enforce what `isolation: required` demands "
+            "(use `isolation: best_effort` to run without):\n" + lines
         )
 
 
@@ -115,6 +117,16 @@ class LockHeldError(BlackholeError):
 
 class OperationError(BlackholeError):
     """A start, stop or restart did not reach its goal; the text says why."""
+
+
+class UnknownServiceError(OperationError):
+    """No service of that name is configured; the text suggests the closest of the `known` names."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        self.name = name
+        closest = get_close_matches(name, list(known), n=1)
+        hint = f" (did you mean '{closest[0]}'?)" if closest else ""
+        super().__init__(f"there is no service '{name}'{hint}")
 
 
 class ControlError(BlackholeError):
