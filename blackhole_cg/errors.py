@@ -107,7 +107,6 @@ class IsolationError(BlackholeError):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
-            f"cannot enforce what `isolation: required` asks for (`best_effort` runs without):\n{lines}"
             "cannot enforce what `isolation: required` demands "
             f"(use `isolation: best_effort` to run without):\n{lines}"
         )

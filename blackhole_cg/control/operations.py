@@ -1,0 +1,88 @@
+"""What the control API needs of a supervisor, and nothing more.
+
+The supervisor satisfies `Operations` structurally; nothing here knows how a service is run or where its log
+is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.words import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which log lines are wanted; None is "no bound"."""
+
+    tail: int | None = None  # the newest so many of the lines that match; 0 is none of them
+    since: datetime | None = None  # aware; lines not older than this
+    stream: Stream | None = None
+
+
+class Operations(Protocol):
+    """A supervisor as the control API sees it.
+
+    Every method that takes a name raises UnknownServiceError for one that is not configured.
+    """
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the ordered shutdown has begun; from then on no operation is accepted."""
+
+    def names(self) -> Sequence[str]:
+        """Every configured service, disabled ones included, in start order."""
+
+    def services(self) -> Sequence[ServiceInfo]:
+        """Every configured service, in start order."""
+
+    def service(self, name: str) -> ServiceInfo:
+        """One service."""
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Start these services and what they depend on, as one operation; return once they have started.
+
+        Raises:
+            OperationError: one did not, or a newer wish superseded this one.
+        """
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """Stop these services and what depends on them; return once nothing is left of them.
+
+        Raises:
+            OperationError: a newer wish superseded this one.
+        """
+
+    async def restart(self, names: Sequence[str]) -> None:
+        """Stop these services, then start them; return once they have started.
+
+        Raises:
+            OperationError: one did not, or a newer wish superseded this one.
+        """
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Clear `failed` and the restart history of these services; starts nothing."""
+
+    def host(self) -> HostFacts:
+        """What this host can do."""
+
+    def events(
+        self, service: str | None = None, after_id: int | None = None, newest: int | None = None
+    ) -> Sequence[EventRecord]:
+        """Stored events, oldest first: of one service, after an id, and of those the newest so many."""
+
+    def follow_events(self, service: str | None, after_id: int) -> AsyncIterator[EventRecord]:
+        """Every event after `after_id`, oldest first, and then each as it is stored."""
+
+    def log_lines(self, name: str, query: LogQuery) -> Iterable[bytes]:
+        """The raw JSON lines of a service's log that match, oldest first, newline included."""
+
+    def follow_logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """What `log_lines` gives, and then each matching line as it is written.
+
+        An item is one whole line or several: whoever has many at hand yields them together.
+        """

@@ -1,0 +1,280 @@
+"""The control API: HTTP/1.1 with JSON on a unix socket, in front of `Operations`.
+
+Owns routes, access, the shapes of answers and errors. Decides nothing about services. Starts no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
+from blackhole_cg.control.operations import LogQuery, Operations
+from blackhole_cg.control.queries import (
+    BadQueryError,
+    check_known,
+    parse_count,
+    parse_flag,
+    parse_since,
+    parse_stream,
+)
+from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, batch_lines, encode_events
+from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.errors import BlackholeError, ControlError, OperationError, UnknownServiceError
+
+logger = logging.getLogger(__name__)
+
+SOCKET_NAME: Final = "control.sock"
+DEFAULT_EVENTS: Final = 1000
+_BODY_MAX_BYTES: Final = 64 * 1024
+_CLOSE_TIMEOUT_SECONDS: Final = 2.0
+_PEER: Final = "peer"
+
+_STATUS_OF_KIND: Final = {
+    "bad_request": 400,
+    "forbidden": 403,
+    "not_found": 404,
+    "unknown_service": 404,
+    "method_not_allowed": 405,
+    "operation_failed": 409,
+    "too_large": 413,
+    "stopping": 503,
+}
+_KIND_OF_STATUS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ControlServer:
+    """Serves one supervisor's control API between `open` and `close`."""
+
+    def __init__(self, operations: Operations, socket_path: Path, group: str | None = None) -> None:
+        self._operations = operations
+        self._socket_path = socket_path
+        self._group = group
+        self._access = resolve_access(None)
+        self._streams = Streams()
+        self._wishes: set[asyncio.Task[None]] = set()
+        self._runner: web.AppRunner | None = None
+
+    def _routes(self) -> list[tuple[str, str, _Handler]]:
+        """The whole API. Every GET answers HEAD as well."""
+        change = self._change
+        return [
+            ("GET", "/healthz", self._get_healthz),
+            ("GET", "/v1/host", self._get_host),
+            ("GET", "/v1/services", self._get_services),
+            ("GET", "/v1/services/{name}", self._get_service),
+            ("GET", "/v1/services/{name}/logs", self._get_logs),
+            ("GET", "/v1/events", self._get_events),
+            ("POST", "/v1/services/{names}/start", partial(change, "start")),
+            ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
+            ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
+            ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
+        ]
+
+    async def open(self) -> None:
+        """Begin to answer; the caller holds the runtime directory's lock.
+
+        Raises:
+            ControlError: the socket cannot be made, or the group does not exist.
+        """
+        self._access = resolve_access(self._group)
+        app = web.Application(middlewares=[self._guard], client_max_size=_BODY_MAX_BYTES)
+        for method, path, handler in self._routes():
+            add = app.router.add_get if method == "GET" else app.router.add_post
+            add(path, handler)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSE_TIMEOUT_SECONDS
+        )
+        await runner.setup()
+        listener = bind_control_socket(self._socket_path, self._access)
+        await web.SockSite(runner, listener).start()
+        self._runner = runner
+
+    async def close(self) -> None:
+        """Take the socket away, end every stream, give open requests a moment, and cut what is left."""
+        if self._runner is None:
+            return
+        self._socket_path.unlink(missing_ok=True)
+        self._streams.end_all()
+        await self._runner.cleanup()
+        self._runner = None
+        for wish in self._wishes:
+            wish.cancel()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Let in whom the socket is for, and turn every error into the one shape of an error."""
+        try:
+            request[_PEER] = self._admit(request)
+            return await handler(request)
+        except ConnectionError:
+            raise  # the client left
+        except web.HTTPException as refused:
+            return _refuse_http(request, refused)
+        except BlackholeError as error:
+            return _refuse(_kind_of(error), str(error))
+        except Exception as error:
+            logger.exception("cannot answer %s %s", request.method, request.path)
+            return _refuse("internal", f"cannot answer {request.method} {request.path}: {error!r}")
+
+    def _admit(self, request: web.Request) -> Peer:
+        connection = request.get_extra_info("socket")
+        if connection is None:
+            raise ConnectionResetError("the client left")
+        peer = read_peer(connection)
+        if not self._access.allows(peer):
+            raise ControlError("forbidden", f"user {peer.uid} may not use this supervisor's control socket")
+        return peer
+
+    async def _get_healthz(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        self._refuse_when_stopping()
+        return _answer({"status": "ok"})
+
+    async def _get_host(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return _answer(self._operations.host().to_json())
+
+    async def _get_services(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return _answer({"services": [info.to_json() for info in self._operations.services()]})
+
+    async def _get_service(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return _answer(self._operations.service(request.match_info["name"]).to_json())
+
+    async def _get_logs(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ("tail", "since", "stream", "follow"))
+        name = self._check_name(request.match_info["name"])
+        query = LogQuery(
+            tail=parse_count(request.query, "tail"),
+            since=parse_since(request.query, "since", datetime.now(UTC)),
+            stream=parse_stream(request.query, "stream"),
+        )
+        if parse_flag(request.query, "follow"):
+            return await self._streams.send(request, NDJSON, self._operations.follow_logs(name, query))
+        lines = self._operations.log_lines(name, query)
+        return await self._streams.send(request, NDJSON, batch_lines(lines))
+
+    async def _get_events(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ("service", "after", "tail", "follow"))
+        service = request.query.get("service")
+        after, tail = parse_count(request.query, "after"), parse_count(request.query, "tail")
+        self._check_has_history(service)
+        if parse_flag(request.query, "follow"):
+            after = self._find_beginning(request, service, after, tail)
+            events = self._operations.follow_events(service, after)
+            return await self._streams.send(request, EVENT_STREAM, encode_events(events))
+        newest = DEFAULT_EVENTS if after is None and tail is None else tail
+        stored = self._read_events(service, after, newest)
+        return _answer({"events": [event.to_json() for event in stored]})
+
+    def _find_beginning(
+        self, request: web.Request, service: str | None, after: int | None, tail: int | None
+    ) -> int:
+        """The id after which a stream begins: where its client stopped, or before the newest `tail` events."""
+        resumed = request.headers.get("Last-Event-ID")
+        if resumed is not None:
+            return parse_count({"Last-Event-ID": resumed}, "Last-Event-ID") or 0
+        if after is not None and tail is None:
+            return after
+        stored = self._read_events(service, after, tail or 0)
+        if stored:
+            return stored[0].id - 1
+        newest = self._operations.events(None, None, 1)
+        return newest[-1].id if newest else 0
+
+    def _read_events(
+        self, service: str | None, after: int | None, newest: int | None
+    ) -> Sequence[EventRecord]:
+        return () if newest == 0 else self._operations.events(service, after, newest)
+
+    def _check_has_history(self, service: str | None) -> None:
+        """Also a service that is no longer configured may be asked about, while there is something to tell."""
+        if service is not None and not self._operations.events(service, None, 1):
+            self._check_name(service)
+
+    async def _change(self, action: str, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        await request.read()  # it has no meaning, but an endless one is refused
+        names = self._select(action, request.match_info["names"])
+        self._refuse_when_stopping()
+        peer: Peer = request[_PEER]
+        logger.info("%s of %s asked for by user %d, pid %d", action, ", ".join(names), peer.uid, peer.pid)
+        if action == "reset":
+            self._operations.reset(names)
+        else:
+            await self._outlive(getattr(self._operations, action)(names))
+        return _answer({"services": [self._operations.service(name).to_json() for name in names]})
+
+    async def _outlive(self, wish: Coroutine[Any, Any, None]) -> None:
+        """Wait for an operation that goes on when its client leaves."""
+        task = asyncio.create_task(wish)
+        self._wishes.add(task)
+        task.add_done_callback(self._forget)
+        await asyncio.shield(task)
+
+    def _forget(self, wish: asyncio.Task[None]) -> None:
+        self._wishes.discard(wish)
+        if not wish.cancelled():
+            wish.exception()  # marks it as seen: the client that would be told may have left
+
+    def _select(self, action: str, text: str) -> list[str]:
+        """The services that `a,b` or `*` names: `*` starts what is enabled, but stops and resets everything."""
+        if text == "*" and action in {"start", "restart"}:
+            return [info.name for info in self._operations.services() if info.enabled]
+        if text == "*":
+            return list(self._operations.names())
+        names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+        if not all(names):
+            raise BadQueryError(f"cannot read the services in {text!r} (accepted: NAME, NAME,NAME or *)")
+        return [self._check_name(name) for name in names]
+
+    def _check_name(self, name: str) -> str:
+        known = self._operations.names()
+        if name not in known:
+            raise UnknownServiceError(name, known)
+        return name
+
+    def _refuse_when_stopping(self) -> None:
+        if self._operations.stopping:
+            raise ControlError("stopping", "the supervisor is shutting down")
+
+
+def _answer(value: Any, status: int = 200) -> web.Response:
+    body = json.dumps(value).encode() + b"\n"
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def _kind_of(error: BlackholeError) -> str:
+    """The word by which a program tells this error from others."""
+    if isinstance(error, ControlError):
+        return error.kind
+    if isinstance(error, UnknownServiceError):
+        return "unknown_service"
+    return "operation_failed" if isinstance(error, OperationError) else "internal"
+
+
+def _refuse(kind: str, message: str) -> web.Response:
+    return _answer({"error": {"kind": kind, "message": message}}, _STATUS_OF_KIND.get(kind, 500))
+
+
+def _refuse_http(request: web.Request, refused: web.HTTPException) -> web.Response:
+    """What the HTTP layer refused by itself, in our shape."""
+    message = f"cannot answer {request.method} {request.path}: {refused.reason}"
+    response = _refuse(_KIND_OF_STATUS.get(refused.status, "internal"), message)
+    if isinstance(refused, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(refused.allowed_methods))
+        response = _refuse("method_not_allowed", f"{request.path} takes {allowed}, not {request.method}")
+        response.headers["Allow"] = allowed
+    return response
