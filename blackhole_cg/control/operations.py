@@ -6,22 +6,11 @@ is kept.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
-from blackhole_cg.core.words import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class LogQuery:
-    """Which log lines are wanted; None is "no bound"."""
-
-    tail: int | None = None  # the newest so many of the lines that match; 0 is none of them
-    since: datetime | None = None  # aware; lines not older than this
-    stream: Stream | None = None
+from blackhole_cg.observe.log_reader import LogQuery
 
 
 class Operations(Protocol):
@@ -46,26 +35,28 @@ class Operations(Protocol):
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.
 
+        No names are all enabled services; only what is named is run again once it has completed.
+
         Raises:
             OperationError: one did not, or a newer wish superseded this one.
         """
 
     async def stop(self, names: Sequence[str]) -> None:
-        """Stop these services and what depends on them; return once nothing is left of them.
+        """Stop these services, or all of them; return once nothing is left of them.
 
         Raises:
             OperationError: a newer wish superseded this one.
         """
 
     async def restart(self, names: Sequence[str]) -> None:
-        """Stop these services, then start them; return once they have started.
+        """Stop these services, or all enabled ones, then start them; return once they have started.
 
         Raises:
             OperationError: one did not, or a newer wish superseded this one.
         """
 
     def reset(self, names: Sequence[str]) -> None:
-        """Clear `failed` and the restart history of these services; starts nothing."""
+        """Clear `failed` and the restart history of these services, or of all; starts nothing."""
 
     def host(self) -> HostFacts:
         """What this host can do."""
@@ -78,8 +69,8 @@ class Operations(Protocol):
     def follow_events(self, service: str | None, after_id: int) -> AsyncIterator[EventRecord]:
         """Every event after `after_id`, oldest first, and then each as it is stored."""
 
-    def log_lines(self, name: str, query: LogQuery) -> Iterable[bytes]:
-        """The raw JSON lines of a service's log that match, oldest first, newline included."""
+    def log_lines(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """The raw JSON lines of a service's log that match, oldest first, in blocks of whole lines."""
 
     def follow_logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
         """What `log_lines` gives, and then each matching line as it is written.

@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
-from blackhole_cg.control.operations import LogQuery, Operations
+from blackhole_cg.control.operations import Operations
 from blackhole_cg.control.queries import (
     BadQueryError,
     check_known,
@@ -26,9 +26,10 @@ from blackhole_cg.control.queries import (
     parse_since,
     parse_stream,
 )
-from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, batch_lines, encode_events
+from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, encode_events
 from blackhole_cg.core.facts import EventRecord
 from blackhole_cg.errors import BlackholeError, ControlError, OperationError, UnknownServiceError
+from blackhole_cg.observe.log_reader import LogQuery
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class ControlServer:
         if parse_flag(request.query, "follow"):
             return await self._streams.send(request, NDJSON, self._operations.follow_logs(name, query))
         lines = self._operations.log_lines(name, query)
-        return await self._streams.send(request, NDJSON, batch_lines(lines))
+        return await self._streams.send(request, NDJSON, lines)
 
     async def _get_events(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("service", "after", "tail", "follow"))
@@ -207,14 +208,17 @@ class ControlServer:
     async def _change(self, action: str, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         await request.read()  # it has no meaning, but an endless one is refused
-        names = self._select(action, request.match_info["names"])
+        names = self._select(request.match_info["names"])
         self._refuse_when_stopping()
         peer: Peer = request[_PEER]
-        logger.info("%s of %s asked for by user %d, pid %d", action, ", ".join(names), peer.uid, peer.pid)
+        logger.info(
+            "%s of %s asked for by user %d, pid %d", action, ", ".join(names) or "all", peer.uid, peer.pid
+        )
         if action == "reset":
             self._operations.reset(names)
         else:
             await self._outlive(getattr(self._operations, action)(names))
+        names = names or list(self._operations.names())
         return _answer({"services": [self._operations.service(name).to_json() for name in names]})
 
     async def _outlive(self, wish: Coroutine[Any, Any, None]) -> None:
@@ -229,12 +233,10 @@ class ControlServer:
         if not wish.cancelled():
             wish.exception()  # marks it as seen: the client that would be told may have left
 
-    def _select(self, action: str, text: str) -> list[str]:
-        """The services that `a,b` or `*` names: `*` starts what is enabled, but stops and resets everything."""
-        if text == "*" and action in {"start", "restart"}:
-            return [info.name for info in self._operations.services() if info.enabled]
+    def _select(self, text: str) -> list[str]:
+        """The services that `a,b` names; none for `*`, which every operation takes as all it applies to."""
         if text == "*":
-            return list(self._operations.names())
+            return []
         names = list(dict.fromkeys(name.strip() for name in text.split(",")))
         if not all(names):
             raise BadQueryError(f"cannot read the services in {text!r} (accepted: NAME, NAME,NAME or *)")

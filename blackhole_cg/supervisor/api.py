@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
@@ -14,16 +13,19 @@ if TYPE_CHECKING:
 
 
 class SupervisorApi:
-    """Adapts a Supervisor. A client that goes away gives up its wait, not what it asked for."""
+    """Adapts a Supervisor to what the control server asks for."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._operations: set[asyncio.Task[None]] = set()
 
     @property
     def stopping(self) -> bool:
         """Whether the ordered shutdown has begun."""
         return self._supervisor.stopping
+
+    def names(self) -> Sequence[str]:
+        """Every configured service, in start order."""
+        return tuple(self._supervisor.services.runners)
 
     def services(self) -> Sequence[ServiceInfo]:
         """Every configured service, in start order."""
@@ -35,18 +37,18 @@ class SupervisorApi:
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these, or all enabled ones when none is named."""
-        await self._see_through(self._supervisor.start(*names))
+        await self._supervisor.start(*names)
 
     async def stop(self, names: Sequence[str]) -> None:
         """Stop these, or all when none is named."""
-        await self._see_through(self._supervisor.stop(*names))
+        await self._supervisor.stop(*names)
 
     async def restart(self, names: Sequence[str]) -> None:
         """Restart these, or all enabled ones when none is named."""
-        await self._see_through(self._supervisor.restart(*names))
+        await self._supervisor.restart(*names)
 
     def reset(self, names: Sequence[str]) -> None:
-        """Reset these, or all enabled ones when none is named."""
+        """Reset these, or all when none is named."""
         self._supervisor.reset(*names)
 
     def host(self) -> HostFacts:
@@ -57,26 +59,19 @@ class SupervisorApi:
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None
     ) -> Sequence[EventRecord]:
         """Stored events, oldest first."""
-        self._check(service)
         return self._supervisor.events.read(service=service, after_id=after_id or 0, newest=newest)
 
     def follow_events(self, service: str | None, after_id: int) -> AsyncIterator[EventRecord]:
         """Every event after `after_id`, and then each as it is stored."""
-        self._check(service)
         return self._supervisor.events.follow(after_id=after_id, service=service)
 
-    def logs(self, name: str, query: LogQuery, *, follow: bool) -> AsyncIterator[bytes]:
+    def log_lines(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
         """Blocks of whole JSON lines, newlines included."""
-        self._check(name)
-        log_file = self._supervisor.outputs.pumps[name].log_file
-        return LogReader(log_file).read(query, follow=follow)
+        return self._reader(name).read(query)
 
-    def _check(self, name: str | None) -> None:
-        if name is not None:
-            self._supervisor.services.runner(name)
+    def follow_logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        """The same, and then each line as it is written."""
+        return self._reader(name).read(query, follow=True)
 
-    async def _see_through(self, operation: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(operation)
-        self._operations.add(task)
-        task.add_done_callback(self._operations.discard)
-        await asyncio.shield(task)
+    def _reader(self, name: str) -> LogReader:
+        return LogReader(self._supervisor.outputs.pumps[name].log_file)

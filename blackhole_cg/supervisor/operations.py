@@ -1,14 +1,16 @@
 """What a wish for several services means: start in order with rollback, stop in reverse, restart.
 
-Each operation posts wishes to runners and waits until the services have settled. It holds no state of its own
-beyond the call, so that a newer operation simply overtakes an older one, service by service.
+Each operation posts wishes to runners and waits until the services have settled. The newest wish wins,
+service by service: an operation claims the services it is about when it begins, and leaves alone those that a
+newer one has claimed meanwhile, however late its own turn comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from blackhole_cg.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
 from blackhole_cg.core.machine import ServiceStatus
@@ -17,6 +19,8 @@ from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, ServiceType, S
 from blackhole_cg.errors import OperationError
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
+
+T = TypeVar("T")
 
 _ON_THE_WAY = frozenset({State.WAITING, State.STARTING, State.RESTARTING})
 _UP_OR_ON_THE_WAY = _ON_THE_WAY | {State.RUNNING}
@@ -31,10 +35,18 @@ class _Outcome:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    """What one operation wants of the services it claimed; it is its identity that counts."""
+
+    desired: Desired
+
+
 @dataclass(slots=True)
 class _Start:
     """One start under way: who is still awaited, what this start began, what went wrong."""
 
+    claim: _Claim
     pending: set[str]
     begun: list[str]
     problems: list[str] = field(default_factory=list)
@@ -49,6 +61,7 @@ class Operations:
         self._runners = runners
         self._topology = topology
         self._gate = gate
+        self._claims: dict[str, _Claim] = {}
 
     async def start(self, names: Iterable[str], *, again: bool = True) -> None:
         """Start services and what they need; return when all have got there.
@@ -65,9 +78,10 @@ class Operations:
         begin = [name for name in members if self._must_begin(name, name in asked, again)]
         waits_for = [name for name in members if name in asked or name in begin or self._underway(name)]
         undo = [name for name in begin if self._runners[name].status.state is not State.RESTARTING]
+        claim = self._claim(Desired.UP, {*begin, *asked})
         for name in begin:
             self._runners[name].post(StartRequested())
-        await self._await_started(waits_for, undo)
+        await self._await_started(_Start(claim, set(waits_for), undo))
 
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"
@@ -77,22 +91,10 @@ class Operations:
         Raises:
             OperationError: a newer wish wants one of them up.
         """
-        down = {name: asyncio.Event() for name in names}
-
-        async def stop_one(name: str) -> str | None:
-            for dependent in self._topology.dependents(name):
-                if dependent in down:
-                    await down[dependent].wait()
-            runner = self._runners[name]
-            runner.post(StopRequested(reason, detail))
-            try:
-                return await runner.settle(lambda status: _stop_outcome(name, status)) or None
-            finally:
-                down[name].set()
-
-        problems = await asyncio.gather(*(stop_one(name) for name in down))
-        if any(problems):
-            raise OperationError("\n".join(problem for problem in problems if problem))
+        names = list(names)
+        problems = await self._stop(names, self._claim(Desired.DOWN, names), StopRequested(reason, detail))
+        if problems:
+            raise OperationError("\n".join(problems))
 
     async def restart(self, names: Sequence[str]) -> None:
         """Stop services in reverse order and start them again in order, staying wanted all the time.
@@ -101,19 +103,27 @@ class Operations:
             OperationError: one of them could not start again, or a newer wish wants it down.
         """
         asked = self._topology.sort(names)
-        self._gate.hold(asked)
-        try:
-            await self._restart_to_waiting(asked)
-        finally:
-            self._gate.release(asked)
         members = self._topology.with_requirements(asked)
         begin = [name for name in members if name not in asked and self._must_begin(name, False, False)]
+        claim = self._claim(Desired.UP, {*asked, *begin})
+        self._gate.hold(asked)
+        try:
+            overtaken = await self._restart_to_waiting(asked, claim)
+        finally:
+            self._gate.release(asked)
+        if overtaken:
+            raise OperationError(
+                "\n".join(f"cannot restart '{name}': a newer wish came" for name in overtaken)
+            )
         for name in begin:
-            self._runners[name].post(StartRequested())
-        await self._await_started([*begin, *asked], [])
+            if self._owns(claim, name):
+                self._runners[name].post(StartRequested())
+        await self._await_started(_Start(claim, {*begin, *asked}, []))
 
     def kill(self, names: Iterable[str]) -> None:
         """End services at once, in no order: there is no more time."""
+        names = list(names)
+        self._claim(Desired.DOWN, names)
         for name in names:
             runner = self._runners[name]
             runner.post(StopRequested(Reason.SHUTDOWN, "killed at shutdown"))
@@ -123,6 +133,50 @@ class Operations:
         """Wait until none of these has a live run."""
         for name in names:
             await self._runners[name].settle(lambda status: status.state not in LIVE_STATES or None)
+
+    def _claim(self, desired: Desired, names: Iterable[str]) -> _Claim:
+        claim = _Claim(desired)
+        self._claims.update(dict.fromkeys(names, claim))
+        return claim
+
+    def _owns(self, claim: _Claim, name: str) -> bool:
+        return self._claims.get(name) is claim
+
+    # ---- stop ----
+
+    async def _stop(self, names: Sequence[str], claim: _Claim, wish: StopRequested) -> list[str]:
+        """Stop what `claim` still owns, dependents first, and wait for all; what stood in the way."""
+
+        async def stop_one(name: str) -> str:
+            if self._owns(claim, name):
+                self._runners[name].post(wish)
+            return await self._runners[name].settle(lambda status: self._stop_outcome(name, status))
+
+        outcomes = await self._dependents_first(names, stop_one)
+        return [outcome for outcome in outcomes if outcome]
+
+    def _stop_outcome(self, name: str, status: ServiceStatus) -> str | None:
+        """Empty text for "is down"; a problem otherwise; None while neither is known."""
+        if status.desired is Desired.UP and self._claims[name].desired is Desired.UP:
+            return f"cannot stop '{name}': a newer wish started it"
+        return "" if status.state in _DOWN else None
+
+    async def _dependents_first(
+        self, names: Sequence[str], act: Callable[[str], Coroutine[Any, Any, T]]
+    ) -> list[T]:
+        """Act on each, once `act` has returned for those of the others that depend on it."""
+        done = {name: asyncio.Event() for name in names}
+
+        async def act_in_turn(name: str) -> T:
+            for dependent in self._topology.dependents(name):
+                if dependent in done:
+                    await done[dependent].wait()
+            try:
+                return await act(name)
+            finally:
+                done[name].set()
+
+        return await asyncio.gather(*(act_in_turn(name) for name in names))
 
     # ---- start ----
 
@@ -138,9 +192,9 @@ class Operations:
     def _underway(self, name: str) -> bool:
         return self._runners[name].status.state in _ON_THE_WAY
 
-    async def _await_started(self, names: Sequence[str], begun: list[str]) -> None:
-        start = _Start(set(names), begun)
-        tasks = [asyncio.create_task(self._watch_start(start, name)) for name in names]
+    async def _await_started(self, start: _Start) -> None:
+        watch = [self._watch_start(start, name) for name in self._topology.sort(start.pending)]
+        tasks = [asyncio.create_task(each) for each in watch]
         try:
             while start.pending:
                 await self._take_outcome(start, await start.outcomes.get())
@@ -171,33 +225,31 @@ class Operations:
         if any(self._runners[each.name].spec.required for each in failed) and start.begun:
             start.pending.clear()
             start.rolled_back = True
-            start.problems.append(await self._roll_back(start.begun, outcome))
+            start.problems.append(await self._roll_back(start, outcome))
 
-    async def _roll_back(self, begun: list[str], culprit: _Outcome) -> str:
-        """Undo what one start began, in reverse; what ran before it is not touched."""
-        wanted = [name for name in begun if self._runners[name].status.desired is Desired.UP]
-        begun_others = [name for name in wanted if name != culprit.name]
-        await self.stop(wanted, Reason.START_FAILED, f"rolled back: '{culprit.name}' did not start")
-        return f"rolled back: {', '.join(reversed(begun_others)) or 'nothing else had begun'}"
+    async def _roll_back(self, start: _Start, culprit: _Outcome) -> str:
+        """Undo what one start began, in reverse; what ran before it or is wanted anew is not touched."""
+        mine = [name for name in start.begun if self._owns(start.claim, name)]
+        wanted = [name for name in mine if self._runners[name].status.desired is Desired.UP]
+        detail = f"rolled back: '{culprit.name}' did not start"
+        await self._stop(wanted, start.claim, StopRequested(Reason.START_FAILED, detail))
+        others = [name for name in reversed(wanted) if name != culprit.name]
+        return f"rolled back: {', '.join(others) or 'nothing else had begun'}"
 
     # ---- restart ----
 
-    async def _restart_to_waiting(self, names: Sequence[str]) -> None:
-        """Bring every service down to waiting, dependents first; those that were down simply wait."""
-        down = {name: asyncio.Event() for name in names}
+    async def _restart_to_waiting(self, names: Sequence[str], claim: _Claim) -> list[str]:
+        """Bring services down to waiting, dependents first; those that a newer wish took meanwhile."""
 
-        async def restart_one(name: str) -> None:
-            for dependent in self._topology.dependents(name):
-                if dependent in down:
-                    await down[dependent].wait()
-            runner = self._runners[name]
-            runner.post(RestartRequested())
-            try:
-                await runner.settle(lambda status: status.state not in LIVE_STATES or None)
-            finally:
-                down[name].set()
+        async def restart_one(name: str) -> str | None:
+            if not self._owns(claim, name):
+                return name
+            self._runners[name].post(RestartRequested())
+            await self._runners[name].settle(lambda status: status.state not in LIVE_STATES or None)
+            return None
 
-        await asyncio.gather(*(restart_one(name) for name in names))
+        overtaken = await self._dependents_first(names, restart_one)
+        return [name for name in overtaken if name]
 
 
 def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | None:
@@ -213,10 +265,3 @@ def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | N
     if status.desired is Desired.DOWN:
         return _Outcome(name, f"cannot start '{name}': a newer wish stopped it ({status.detail})")
     return None
-
-
-def _stop_outcome(name: str, status: ServiceStatus) -> str | None:
-    """Empty text for "is down"; a problem otherwise; None while neither is known."""
-    if status.desired is Desired.UP:
-        return f"cannot stop '{name}': a newer wish started it"
-    return "" if status.state in _DOWN else None

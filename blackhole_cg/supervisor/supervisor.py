@@ -103,8 +103,8 @@ class Supervisor:
         self._record_problems(clock, problems)
         group = self.spec.runtime.control_group
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
-        await server.start()
-        self._stack.push_async_callback(server.stop)
+        await server.open()
+        self._stack.push_async_callback(server.close)
 
     # ---- operations ----
 
@@ -138,8 +138,8 @@ class Supervisor:
         await self.services.operations.restart(self._accept(names))
 
     def reset(self, *names: str) -> None:
-        """Forget failures and restart histories. Raises UnknownServiceError."""
-        self.services.reset(self._accept(names))
+        """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
+        self.services.reset(self._accept(names) if names else list(self.services.runners))
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""

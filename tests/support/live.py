@@ -68,7 +68,8 @@ class Live:
     def start(self, wrapper: tuple[str, ...] = ()) -> Live:
         """Start the supervisor; `wrapper` is a command that execs the rest of its arguments."""
         places = {"runtime": self.runtime_dir, "state": self.state_dir, "log": self.log_dir}
-        options = [text for name, path in places.items() for text in (f"--{name}-dir", str(path))]
+        options = ["--cgroup-root", str(self.cgroup_root)]
+        options += [text for name, path in places.items() for text in (f"--{name}-dir", str(path))]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
