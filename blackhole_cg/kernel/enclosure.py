@@ -1,0 +1,88 @@
+"""What holds the processes of a run together: a cgroup, or what stands in for one (`scope`)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from blackhole_cg.core.facts import Usage
+from blackhole_cg.kernel.cgroup import Cgroup
+from blackhole_cg.kernel.emptiness import EmptinessWatch
+
+
+class Enclosure(Protocol):
+    """All processes of one run, however far they have forked."""
+
+    @property
+    def path(self) -> str | None:
+        """The cgroup below the cgroup v2 mount; None when there is none."""
+
+    def populated(self) -> bool:
+        """Whether a live process is left."""
+
+    async def emptied(self) -> None:
+        """Wait until none is left."""
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to each process that is left."""
+
+    def kill(self) -> None:
+        """Kill each process that is left."""
+
+    def oom_kills(self) -> int | None:
+        """How many of them the kernel killed for want of memory; None when nobody counts."""
+
+    def usage(self) -> Usage:
+        """What they use now."""
+
+    async def remove(self) -> None:
+        """Give the enclosure back. May be called again."""
+
+
+class CgroupEnclosure:
+    """The usual one: a cgroup of its own."""
+
+    def __init__(self, cgroup: Cgroup, path: str, watch: EmptinessWatch) -> None:
+        self._cgroup = cgroup
+        self._path = path
+        self._watch = watch
+        self._removed = False
+
+    @property
+    def path(self) -> str | None:
+        """See `Enclosure`."""
+        return self._path
+
+    def populated(self) -> bool:
+        """See `Enclosure`. A zombie does not count: the kernel has taken it out."""
+        return not self._removed and self._cgroup.populated()
+
+    async def emptied(self) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            await self._watch.until_empty(self._cgroup)
+
+    def signal_all(self, number: int) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            self._cgroup.signal_all(number)
+
+    def kill(self) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            self._cgroup.kill()
+
+    def oom_kills(self) -> int | None:
+        """See `Enclosure`."""
+        return None if self._removed else self._cgroup.oom_kills()
+
+    def usage(self) -> Usage:
+        """See `Enclosure`."""
+        return Usage() if self._removed else self._cgroup.usage()
+
+    async def remove(self) -> None:
+        """Remove the cgroup. Raises CgroupError when it is still in use after about a second."""
+        if self._removed:
+            return
+        await self._cgroup.remove()
+        self._removed = True
+        self._cgroup.close()

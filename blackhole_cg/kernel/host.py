@@ -1,0 +1,173 @@
+"""The real machine behind the runner's `Host` protocol: one object that opens, launches and gives back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from blackhole_cg.core.facts import HostFacts
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import Isolation, Stream
+from blackhole_cg.errors import CgroupError, KernelError
+from blackhole_cg.kernel.block import io_weight_mechanisms
+from blackhole_cg.kernel.emptiness import EmptinessWatch
+from blackhole_cg.kernel.facts import CgroupPlace, find_cgroup_place, read_host_facts
+from blackhole_cg.kernel.identity import resolve_identity
+from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
+from blackhole_cg.kernel.limit_writer import LimitWriter
+from blackhole_cg.kernel.own_process import Abilities, OwnProcess
+from blackhole_cg.kernel.preexec import preexec_steps
+from blackhole_cg.kernel.process import Children
+from blackhole_cg.kernel.run import LinuxRun
+from blackhole_cg.kernel.streams import StreamFiles
+from blackhole_cg.kernel.tree import CgroupTree
+
+SYS: Final = Path("/sys")
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What the command line and the configuration say about the host.
+
+    `cgroup_root` None looks for a place by itself. `subreaper` makes orphans of services fall to this
+    process; it is always on where services cannot have cgroups.
+    """
+
+    runtime_dir: Path
+    isolation: Isolation = Isolation.REQUIRED
+    cgroup_root: str | None = None
+    subreaper: bool = False
+
+
+class LinuxHost:
+    """This machine. `make_steps` is the table of the preexec stage."""
+
+    def __init__(self, options: HostOptions, make_steps: StepTable = preexec_steps) -> None:
+        self._options = options
+        self._make_steps = make_steps
+        self._place = find_cgroup_place(options.cgroup_root)
+        self._facts = read_host_facts(self._place)
+        self._abilities = Abilities.of_this_process()
+        self._streams = StreamFiles(options.runtime_dir / "fifo")
+        self._children = Children()
+        self._watch = EmptinessWatch()
+        self._own_process: OwnProcess | None = None
+        self._launcher: Launcher | None = None
+
+    @property
+    def facts(self) -> HostFacts:
+        """What this host can do; after `open`, with what turned out not to work."""
+        return self._facts
+
+    @property
+    def subreaper(self) -> bool:
+        """Whether orphans fall to this process, so that `reap_strangers` must be called on SIGCHLD."""
+        return self._options.subreaper or self._facts.cgroup_root is None
+
+    @property
+    def strangers_total(self) -> int:
+        """How many orphans have been reaped so far."""
+        return self._children.strangers_total
+
+    def problems(self, spec: ServiceSpec) -> list[str]:
+        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+        found = self._limit_writer().problems(spec)
+        for rlimit in self._abilities.bounds.plan(spec.limits.rlimits, clamp=False):
+            if rlimit.problem is not None:
+                found.append(f"{spec.name}: {rlimit.name} {rlimit.requested}: {rlimit.problem}")
+        obstacle = self._abilities.oom_score_obstacle(spec.oom_score_adj)
+        if spec.oom_score_adj and obstacle is not None:
+            found.append(f"{spec.name}: {OOM_SCORE} {spec.oom_score_adj}: {obstacle}")
+        return found
+
+    def open(self) -> None:
+        """Claim the cgroup root, enable the controllers, make this process fit to be a parent.
+
+        Raises:
+            CgroupError: the root cannot be claimed and `isolation: required` demands it.
+        """
+        tree = self._claim()
+        self._own_process = OwnProcess(self.subreaper)
+        self._launcher = Launcher(
+            abilities=self._abilities,
+            isolation=self._options.isolation,
+            limit_writer=self._limit_writer(),
+            streams=self._streams,
+            tree=tree,
+            own_process=self._own_process,
+            children=self._children,
+            watch=self._watch,
+            make_steps=self._make_steps,
+        )
+
+    def launch(self, spec: ServiceSpec, run_id: int) -> LinuxRun:
+        """Make the cgroup, write and verify its limits, and fork; needs a running event loop.
+
+        Raises:
+            SpawnError: something before the fork failed; nothing is left behind.
+        """
+        assert self._launcher is not None, "open() comes first"
+        return self._launcher.launch(spec)
+
+    def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
+        """Create the service's FIFOs if need be and return non-blocking descriptors to read them.
+
+        Raises:
+            SpawnError: there is no such user.
+            KernelError: a FIFO cannot be made, or something else has its name.
+        """
+        owner = resolve_identity(spec, self._abilities.identity)
+        opened: dict[Stream, int] = {}
+        for stream in Stream:
+            try:
+                opened[stream] = self._streams.open_reader(spec.name, stream, owner)
+            except OSError as cause:
+                _close_all(opened.values())
+                path = str(cause.filename or f"the FIFO for {spec.name}'s {stream}")
+                raise KernelError("open", path, cause.errno or 0) from cause
+        return opened
+
+    def remove_streams(self, names: Iterable[str]) -> None:
+        """Delete the FIFOs of these services."""
+        for name in names:
+            self._streams.remove(name)
+
+    def reap_strangers(self) -> int:
+        """Reap the children that have ended; statuses of main processes reach their runs."""
+        return self._children.reap_strangers()
+
+    def close(self) -> None:
+        """Give back what `open` claimed: empty cgroup directories, descriptors."""
+        self._watch.close()
+        if self._launcher is not None and self._launcher.tree is not None:
+            self._launcher.tree.close()
+        if self._own_process is not None:
+            self._own_process.close()
+        self._launcher = self._own_process = None
+
+    def _limit_writer(self) -> LimitWriter:
+        mount = Path(self._facts.cgroup_mount or "/nonexistent")
+        return LimitWriter(self._facts, self._options.isolation, io_weight_mechanisms(SYS, mount), SYS)
+
+    def _claim(self) -> CgroupTree | None:
+        try:
+            tree = CgroupTree.claim(self._place)
+        except CgroupError as cause:
+            if self._options.isolation is Isolation.REQUIRED:
+                raise
+            mount, own = self._place.mount, self._place.own
+            self._place = CgroupPlace(mount, own, None, None, str(cause))
+            self._facts = read_host_facts(self._place)
+            return None
+        if tree is not None:
+            self._facts = replace(self._facts, controllers={**self._facts.controllers, **tree.failures})
+        return tree
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    """Close each of them."""
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""Main processes: each held by a pidfd, reaped once, its exit status delivered to whoever holds it.
+
+Also reaps the orphans that a child subreaper inherits, without stealing a main process's status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from blackhole_cg.core.facts import ExitStatus
+
+
+class MainProcess:
+    """A child of ours, from fork to reaping."""
+
+    def __init__(self, pid: int, pidfd: int, children: Children) -> None:
+        self.pid = pid
+        self.status: ExitStatus | None = None
+        self._pidfd = pidfd
+        self._children = children
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(pidfd, self._on_exit)
+        children.known[pid] = self
+
+    async def exited(self) -> ExitStatus:
+        """Wait for the end. May be awaited by many, cancelled, and awaited again."""
+        await self._ended.wait()
+        assert self.status is not None
+        return self.status
+
+    def signal(self, number: int) -> None:
+        """Send a signal through the pidfd, so that it cannot reach another process of the same number."""
+        if self.status is not None:
+            return
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return  # it has ended and is about to be reaped
+
+    def deliver(self, status: ExitStatus) -> None:
+        """Take the exit status, by whichever way it was learnt; the first one counts."""
+        if self.status is not None:
+            return
+        self.status = status
+        self._children.known.pop(self.pid, None)
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._ended.set()
+
+    def _on_exit(self) -> None:
+        if self.status is not None:
+            return  # reaped by a sweep in this same turn of the loop
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            self.deliver(ExitStatus())  # reaped by somebody else: how it ended is not known
+            return
+        if result is not None:
+            self.deliver(_exit_status(result))
+
+
+class Children:
+    """The children of this process: the main processes, and the strangers that fell to us."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, MainProcess] = {}
+        self.strangers_total = 0
+
+    def reap_strangers(self) -> int:
+        """Reap every child that has ended; a main process gets its status delivered, the rest are counted.
+
+        Returns how many strangers were reaped now. Call it on SIGCHLD, in a child subreaper or as PID 1.
+        """
+        reaped = 0
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                break
+            if result is None:
+                break
+            process = self.known.get(result.si_pid)
+            if process is not None:
+                process.deliver(_exit_status(result))
+            else:
+                reaped += 1
+        self.strangers_total += reaped
+        return reaped
+
+
+def _exit_status(result: os.waitid_result) -> ExitStatus:
+    if result.si_code == os.CLD_EXITED:
+        return ExitStatus(code=result.si_status)
+    return ExitStatus(signal=result.si_status)

@@ -1,0 +1,120 @@
+"""One live run: its main process, what encloses the rest, and how its limits turned out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
+from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.preexec import Step
+from blackhole_cg.kernel.process import MainProcess
+from blackhole_cg.kernel.spawn import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a launch leaves to the run it made."""
+
+    service: str
+    process: MainProcess
+    enclosure: Enclosure
+    report: Report
+    steps: Sequence[Step]
+    limits: Mapping[str, LimitState]
+    read_limits: Callable[[int], Mapping[str, LimitState]]  # of a process that has reached exec
+    config_file: Path | None
+
+
+class LinuxRun:
+    """The `Run` of the runner's protocol, on Linux."""
+
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._process = birth.process
+        self._enclosure = birth.enclosure
+        self._limits = dict(birth.limits)
+        self._exit: ExitStatus | None = None
+        self._cgroup = birth.enclosure.path
+
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        return self._process.pid
+
+    @property
+    def cgroup(self) -> str | None:
+        """Path below the cgroup v2 mount; None when tracked without a cgroup."""
+        return self._cgroup
+
+    @property
+    def limits(self) -> Mapping[str, LimitState]:
+        """Every limit asked for; the effective rlimits are known once `executed` has returned."""
+        return self._limits
+
+    async def executed(self) -> None:
+        """Return once exec has succeeded.
+
+        Raises:
+            SpawnError: a preexec step failed, or the child died before exec; nothing of the run is left.
+        """
+        reached, failure = await self._birth.report.outcome()
+        if reached and failure is None:
+            self._limits |= self._birth.read_limits(self.pid)
+            return
+        status = await self._process.exited()
+        await self.close()
+        if failure is None:
+            raise SpawnError(
+                self._birth.service, "reach exec", detail=f"the child ended before it ({status})"
+            )
+        index, code = failure
+        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code)
+
+    async def exited(self) -> ExitStatus:
+        """Wait for the main process to end; whether memory was the reason is asked of the cgroup."""
+        status = await self._process.exited()
+        if self._exit is None:
+            by_kernel = status.signal == signal.SIGKILL and bool(self._enclosure.oom_kills())
+            self._exit = replace(status, oom_killed=by_kernel)
+        return self._exit
+
+    def populated(self) -> bool:
+        """Whether any live process is left."""
+        return self._enclosure.populated()
+
+    async def emptied(self) -> None:
+        """Wait until no live process is left."""
+        await self._enclosure.emptied()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the main process; nothing happens when it is gone."""
+        self._process.signal(number)
+
+    def signal_rest(self, number: int) -> None:
+        """Send a signal to every process that is left."""
+        self._enclosure.signal_all(number)
+
+    def kill(self) -> None:
+        """Kill every process of the run, the one that is on its way to exec included."""
+        self._process.signal(signal.SIGKILL)
+        self._enclosure.kill()
+
+    def usage(self) -> Usage:
+        """What the run uses now."""
+        return self._enclosure.usage()
+
+    async def close(self) -> None:
+        """Remove the cgroup and the hand-over file, close every descriptor. A second call does nothing.
+
+        Raises:
+            KernelError: processes are still there.
+        """
+        await self._enclosure.remove()
+        await self._process.exited()
+        self._birth.report.close()
+        if self._birth.config_file is not None:
+            self._birth.config_file.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Parent side of a spawn: fork one child with nothing left to chance, and learn how far it got.
+
+The child answers over a close-on-exec pipe: a mark just before exec, a (step, errno) record when a step
+fails. End of file with the mark and no record means that exec succeeded; without the mark, that it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.preexec import Step, perform
+
+MARK: Final = b"."
+RECORD: Final = struct.Struct("=BHi")
+RECORD_TAG: Final = ord("!")
+ALL_SIGNALS: Final = signal.valid_signals()
+
+
+class Report:
+    """The pipe over which the child says how far it got."""
+
+    def __init__(self) -> None:
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._text = b""
+        self._done = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def announce(self) -> None:
+        """Child side: exec is next."""
+        os.write(self._write_fd, MARK)
+
+    def fail(self, index: int, code: int) -> None:
+        """Child side: the step of this index failed with this errno."""
+        os.write(self._write_fd, RECORD.pack(RECORD_TAG, index, code))
+
+    def listen(self) -> None:
+        """Parent side, after the fork: leave the writing end to the child and wait for the outcome."""
+        os.close(self._write_fd)
+        self._write_fd = -1
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read_fd, self._on_readable)
+
+    async def outcome(self) -> tuple[bool, tuple[int, int] | None]:
+        """Wait for the end of file: whether exec was reached, and the failed (step index, errno) if any."""
+        await self._done.wait()
+        record = self._text.removeprefix(MARK)
+        failure = RECORD.unpack(record)[1:] if len(record) == RECORD.size else None
+        return self._text.startswith(MARK), failure
+
+    def close(self) -> None:
+        """Stop listening and close what is open; may be called again."""
+        if self._loop is not None and self._read_fd >= 0:
+            self._loop.remove_reader(self._read_fd)
+        for descriptor in (self._read_fd, self._write_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._read_fd = self._write_fd = -1
+
+    def _on_readable(self) -> None:
+        if self._read_fd < 0:
+            return
+        try:
+            piece = os.read(self._read_fd, 64)
+        except BlockingIOError:
+            return
+        self._text += piece
+        if not piece:
+            self.close()
+            self._done.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A child that exists; it may not have reached exec yet."""
+
+    pid: int
+    pidfd: int
+
+
+def assert_single_threaded(service: str, tasks: Path = Path("/proc/self/task")) -> None:
+    """Refuse to fork beside other threads: a lock that one holds would stay locked in the child for ever.
+
+    Raises:
+        SpawnError: there are other threads, of Python or of a library.
+    """
+    names = [thread.name for thread in threading.enumerate()]
+    if len(names) > 1 or sum(1 for _ in tasks.iterdir()) > 1:
+        detail = f"this process has more than one thread ({', '.join(names)}), which makes forking unsafe"
+        raise SpawnError(service, "fork", detail=detail)
+
+
+def fork_child(service: str, steps: Sequence[Step], report: Report) -> Spawned:
+    """Fork a child that performs the steps. Signals stay blocked in it until its own step unblocks them.
+
+    Raises:
+        SpawnError: there are other threads, or no process or descriptor is to be had; nothing is left behind.
+    """
+    assert_single_threaded(service)
+    pid = _fork(service, lambda: perform(steps, report.fail))
+    try:
+        return Spawned(pid, os.pidfd_open(pid))
+    except OSError as cause:
+        os.kill(pid, signal.SIGKILL)  # our own child, not yet reaped: the number is still its own
+        os.waitpid(pid, 0)
+        raise SpawnError(service, "open a pidfd", cause.errno or 0) from cause
+
+
+def _fork(service: str, child: Callable[[], NoReturn]) -> int:
+    """A collection in the child would touch, and so copy, every page of the parent's heap."""
+    was_collecting = gc.isenabled()
+    gc.disable()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            child()
+        return pid
+    except OSError as cause:
+        raise SpawnError(service, "fork", cause.errno or 0) from cause
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if was_collecting:
+            gc.enable()
