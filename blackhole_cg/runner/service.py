@@ -224,7 +224,10 @@ class ServiceRunner:
             self.post(MainExited(run_id, exit_status))
             await run.emptied()
         self._output.end_run()
-        await run.close()
+        try:
+            await run.close()
+        except BlackholeError as error:  # a new run will be refused for as long as this lasts
+            _log.error("%s: %s", self.name, error, extra={"service": self.name})
         self.run = None
         self._cancel_timers()
         self.post(RunEnded(run_id, exit_status))
