@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
@@ -17,6 +18,7 @@ from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError
+from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
@@ -25,7 +27,7 @@ from blackhole_cg.runner.host import Host
 from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.outputs import Outputs
-from blackhole_cg.supervisor.paths import Paths
+from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 
@@ -40,8 +42,8 @@ class Supervisor:
 
     Args:
         spec: what to run.
-        paths: where sockets, state and logs are kept.
-        host: the machine.
+        paths: where sockets, state and logs are kept; the default directories when None.
+        host: the machine; this one when None.
         console: also shows what services write.
     """
 
@@ -50,12 +52,17 @@ class Supervisor:
     outputs: Outputs
 
     def __init__(
-        self, spec: SupervisorSpec, *, paths: Paths, host: Host, console: Console | None = None
+        self,
+        spec: SupervisorSpec,
+        *,
+        paths: Paths | None = None,
+        host: Host | None = None,
+        console: Console | None = None,
     ) -> None:
         self.spec = spec
-        self.paths = paths
+        self.paths = paths or default_paths(os.environ, os.geteuid())
         self.stopping = False
-        self._host = host
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, spec.runtime.isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
