@@ -33,13 +33,13 @@ def resolve_device(device: str, sys: Path = Path("/sys")) -> str:
     return number
 
 
-def io_weight_mechanisms(sys: Path, cgroup_mount: Path) -> dict[str, str | None]:
+def io_weight_mechanisms(sys: Path, cgroup_mount: Path | None) -> dict[str, str | None]:
     """For each disk, what makes io.weight count there: "bfq", "io.cost", or None.
 
     Virtual devices (loop, zram, device mapper) are left out: weights act on the disks below them.
     Source: kernel Documentation/admin-guide/cgroup-v2.rst, io.weight and io.cost.qos.
     """
-    costed = parse_io_cost(_read(cgroup_mount / "io.cost.qos"))
+    costed = parse_io_cost(_read(cgroup_mount / "io.cost.qos")) if cgroup_mount else frozenset()
     mechanisms: dict[str, str | None] = {}
     for disk in sorted((sys / "block").glob("*")):
         if not (disk / "device").exists():

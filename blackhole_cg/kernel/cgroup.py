@@ -15,8 +15,8 @@ from typing import Final
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.errors import CgroupError, CgroupGoneError, ControllerMissingError
+from blackhole_cg.kernel.procfs import read_kernel_file
 
-READ_BYTES: Final = 65536
 REMOVE_DELAYS_SECONDS: Final = tuple(0.001 * 2**attempt for attempt in range(10))  # about one second in all
 KILL_ROUNDS: Final = 100
 
@@ -68,16 +68,9 @@ class Cgroup:
             CgroupError: anything else.
         """
         try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
-            try:
-                pieces = []
-                while piece := os.read(descriptor, READ_BYTES):
-                    pieces.append(piece)
-            finally:
-                os.close(descriptor)
+            return read_kernel_file(file, self._fd)
         except OSError as cause:
             raise self._error("read", file, cause) from cause
-        return b"".join(pieces).decode()
 
     def write(self, file: str, text: str) -> None:
         """Write a value in one system call. Raises as `read` does, with the value in the error."""

@@ -50,6 +50,7 @@ class LinuxHost:
         self._make_steps = make_steps
         self._place = find_cgroup_place(options.cgroup_root)
         self._facts = read_host_facts(self._place)
+        self._io_weights = io_weight_mechanisms(SYS, self._place.mount)
         self._abilities = Abilities.of_this_process()
         self._streams = StreamFiles(options.runtime_dir / "fifo")
         self._children = Children()
@@ -149,8 +150,7 @@ class LinuxHost:
         self._launcher = self._own_process = None
 
     def _limit_writer(self) -> LimitWriter:
-        mount = Path(self._facts.cgroup_mount or "/nonexistent")
-        return LimitWriter(self._facts, self._options.isolation, io_weight_mechanisms(SYS, mount), SYS)
+        return LimitWriter(self._facts, self._options.isolation, self._io_weights, SYS)
 
     def _claim(self) -> CgroupTree | None:
         try:

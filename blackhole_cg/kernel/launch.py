@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from blackhole_cg.core.facts import LimitState
@@ -26,11 +25,12 @@ from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
 from blackhole_cg.kernel.preexec import Descriptors, Preparation, Step, capability_number
 from blackhole_cg.kernel.process import Children, MainProcess
+from blackhole_cg.kernel.procfs import read_kernel_file
 from blackhole_cg.kernel.rlimits import Rlimit, parse_proc_limits
 from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import ProcessScope
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
-from blackhole_cg.kernel.spawn import Report, Spawned, assert_single_threaded, fork_child
+from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
@@ -57,7 +57,6 @@ class Launcher:
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
-        assert_single_threaded(spec.name)
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as passing:
             prepared = self._prepare(spec)
             prepare_data_dir(spec, prepared.identity, self.abilities.identity)
@@ -70,7 +69,8 @@ class Launcher:
             undo.callback(report.close)
             descriptors = self._descriptors(prepared, cgroup, passing, report)
             steps = self.make_steps(prepared, descriptors)
-            spawned = fork_child(spec.name, steps, report)
+            promised = self._promised(spec, prepared)
+            spawned = fork_child(spec.name, steps, report, prepared.caught_signals)
             undo.callback(_abandon, spawned)
             enclosure = self._enclosure(spec, cgroup, spawned.pid)
             birth = Birth(
@@ -79,8 +79,8 @@ class Launcher:
                 enclosure=enclosure,
                 report=report,
                 steps=steps,
-                limits=limits | self._promised(spec, prepared),
-                read_limits=partial(_read_limits, self._promised(spec, prepared)),
+                limits=limits | promised,
+                read_limits=partial(_read_limits, promised),
                 config_file=config_file,
             )
             undo.pop_all()
@@ -200,8 +200,8 @@ def _read_limits(promised: Mapping[str, LimitState], pid: int) -> dict[str, Limi
         return {}
     found: dict[str, Value] = {}
     with contextlib.suppress(OSError, ValueError):
-        found = dict(parse_proc_limits(Path(f"/proc/{pid}/limits").read_text()))
-        found[OOM_SCORE] = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+        found |= parse_proc_limits(read_kernel_file(f"/proc/{pid}/limits"))
+        found[OOM_SCORE] = int(read_kernel_file(f"/proc/{pid}/oom_score_adj"))
     return {name: _as_found(state, found.get(name, state.effective)) for name, state in promised.items()}
 
 

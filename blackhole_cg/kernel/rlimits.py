@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,12 +87,13 @@ class RlimitBounds:
 
 
 def parse_proc_limits(text: str) -> dict[str, int | Max]:
-    """The soft limits in /proc/PID/limits, by the names used here."""
+    """The soft limits in /proc/PID/limits. Source: fs/proc/base.c: a name takes 26 columns."""
     found: dict[str, int | Max] = {}
     for line in text.splitlines():
-        match = re.match(r"(Max .+?)\s{2,}(\S+)\s", line)
-        if match and match[1] in _PROC_NAMES:
-            found[_PROC_NAMES[match[1]]] = MAX if match[2] == "unlimited" else int(match[2])
+        name = _PROC_NAMES.get(line[:26].rstrip())
+        if name is not None:
+            soft = line[26:].split(None, 1)[0]
+            found[name] = MAX if soft == "unlimited" else int(soft)
     return found
 
 

@@ -23,7 +23,6 @@ from blackhole_cg.kernel.preexec import Step, perform
 MARK: Final = b"."
 RECORD: Final = struct.Struct("=BHi")
 RECORD_TAG: Final = ord("!")
-ALL_SIGNALS: Final = signal.valid_signals()
 
 
 class Report:
@@ -99,14 +98,17 @@ def assert_single_threaded(service: str, tasks: Path = Path("/proc/self/task")) 
         raise SpawnError(service, "fork", detail=detail)
 
 
-def fork_child(service: str, steps: Sequence[Step], report: Report) -> Spawned:
-    """Fork a child that performs the steps. Signals stay blocked in it until its own step unblocks them.
+def fork_child(service: str, steps: Sequence[Step], report: Report, caught: Sequence[int]) -> Spawned:
+    """Fork a child that performs the steps.
+
+    `caught` are the signals that have handlers here: they stay blocked in the child until its own step has
+    reset them, so that none of our handlers ever runs there.
 
     Raises:
         SpawnError: there are other threads, or no process or descriptor is to be had; nothing is left behind.
     """
     assert_single_threaded(service)
-    pid = _fork(service, lambda: perform(steps, report.fail))
+    pid = _fork(service, caught, lambda: perform(steps, report.fail))
     try:
         return Spawned(pid, os.pidfd_open(pid))
     except OSError as cause:
@@ -115,11 +117,11 @@ def fork_child(service: str, steps: Sequence[Step], report: Report) -> Spawned:
         raise SpawnError(service, "open a pidfd", cause.errno or 0) from cause
 
 
-def _fork(service: str, child: Callable[[], NoReturn]) -> int:
+def _fork(service: str, caught: Sequence[int], child: Callable[[], NoReturn]) -> int:
     """A collection in the child would touch, and so copy, every page of the parent's heap."""
     was_collecting = gc.isenabled()
     gc.disable()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
     try:
         pid = os.fork()
         if pid == 0:

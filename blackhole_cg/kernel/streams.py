@@ -41,10 +41,10 @@ class StreamFiles:
     def remove(self, name: str) -> None:
         """Delete a service's FIFOs; open descriptors stay valid."""
         for stream in Stream:
-            self._path(name, stream).unlink(missing_ok=True)
+            Path(self._path(name, stream)).unlink(missing_ok=True)
 
-    def _path(self, name: str, stream: Stream) -> Path:
-        return self._directory / f"{name}.{stream}"
+    def _path(self, name: str, stream: Stream) -> str:
+        return f"{self._directory}/{name}.{stream}"
 
     def _open(self, name: str, stream: Stream, owner: Identity, flags: int) -> int:
         path = self._path(name, stream)
@@ -53,7 +53,7 @@ class StreamFiles:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISFIFO(found.st_mode):
-                raise FileExistsError(errno.EEXIST, "exists and is no FIFO", str(path))
+                raise FileExistsError(errno.EEXIST, "exists and is no FIFO", path)
             if made or (found.st_uid, found.st_gid) != (owner.uid, owner.gid):
                 _give(descriptor, owner, found)
             os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
@@ -62,7 +62,7 @@ class StreamFiles:
             raise
         return descriptor
 
-    def _make(self, path: Path) -> bool:
+    def _make(self, path: str) -> bool:
         try:
             os.mkfifo(path, FIFO_MODE)
         except FileExistsError:

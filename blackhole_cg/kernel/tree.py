@@ -24,6 +24,7 @@ class CgroupTree:
         self.root = root
         self.failures: dict[str, str] = {}
         self._mount = mount
+        self._shown_root = f"/{root.relative_to(mount)}"
         self._own = own
         self._enable_from = enable_from
         self._made: list[Path] = []
@@ -50,7 +51,7 @@ class CgroupTree:
 
     def create(self, name: str) -> Cgroup:
         """A fresh cgroup for one run. Raises as `Cgroup.create` does."""
-        return Cgroup.create(self._fd, name, str(self.root / name))
+        return Cgroup.create(self._fd, name, f"{self.root}/{name}")
 
     def existing(self, name: str) -> Cgroup | None:
         """The cgroup of this name when there is one."""
@@ -60,7 +61,7 @@ class CgroupTree:
 
     def shown_path(self, name: str) -> str:
         """A service's cgroup as users see it: below the mount, beginning with "/"."""
-        return "/" + str((self.root / name).relative_to(self._mount))
+        return f"{self._shown_root}/{name}"
 
     def close(self) -> None:
         """Remove the directories that this made and that are empty; move nothing."""
