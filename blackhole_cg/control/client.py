@@ -129,9 +129,10 @@ class ControlClient:
             answered = True
             if endless:
                 unix_socket.settimeout(None)
-            if response.status != 200:
-                raise _read_refusal(response)
-            yield response
+            with response:
+                if response.status != 200:
+                    raise _read_refusal(response)
+                yield response
         except TimeoutError as cause:
             late = f"no answer within {_ANSWER_TIMEOUT_SECONDS:g} seconds"
             raise NoSupervisorError(self._socket_path, late) from cause
