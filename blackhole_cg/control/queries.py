@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Final
 
+from blackhole_cg.core.units import DURATION_FORMS, parse_duration
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import ControlError
 
-_DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_COUNT: Final = 2**63 - 1  # what SQLite can compare with
 
 
@@ -66,29 +64,20 @@ def parse_stream(query: Mapping[str, str], name: str) -> Stream | None:
 
 
 def parse_since(query: Mapping[str, str], name: str, now: datetime) -> datetime | None:
-    """The moment a duration before `now`, or the moment named; None when the parameter is absent."""
+    """The moment a duration before `now`, or the moment named (UTC if it does not say); None if absent."""
     text = query.get(name)
     if text is None:
         return None
-    accepted = "a duration such as 90s, 5m, 1h30m or 2d, or a time such as 2030-01-31T12:00:00Z"
     try:
-        seconds = _parse_duration_seconds(text)
-        if seconds is not None:
-            return now - timedelta(seconds=seconds)
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return now - timedelta(seconds=parse_duration(text))
     except (ValueError, OverflowError):
+        pass  # then it has to be a time
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        accepted = f"{DURATION_FORMS} ago, or a time such as 2030-01-31T12:00:00Z"
         raise _bad(name, text, accepted) from None
-
-
-def _parse_duration_seconds(text: str) -> float | None:
-    """Seconds in "1h30m" or "90"; None when the text is no duration."""
-    if re.fullmatch(r"\d{1,12}(\.\d+)?", text, re.ASCII):
-        return float(text)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
 
 
 def _bad(name: str, text: str, accepted: str) -> BadQueryError:

@@ -33,7 +33,6 @@ from blackhole_cg.observe.log_reader import LogQuery
 
 logger = logging.getLogger(__name__)
 
-SOCKET_NAME: Final = "control.sock"
 DEFAULT_EVENTS: Final = 1000
 _BODY_MAX_BYTES: Final = 64 * 1024
 _CLOSE_TIMEOUT_SECONDS: Final = 2.0
@@ -96,8 +95,8 @@ class ControlServer:
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSE_TIMEOUT_SECONDS
         )
-        await runner.setup()
         listener = bind_control_socket(self._socket_path, self._access)
+        await runner.setup()
         await web.SockSite(runner, listener).start()
         self._runner = runner
 
@@ -183,7 +182,7 @@ class ControlServer:
     def _find_beginning(
         self, request: web.Request, service: str | None, after: int | None, tail: int | None
     ) -> int:
-        """The id after which a stream begins: where its client stopped, or before the newest `tail` events."""
+        """The id after which a stream begins: where its client stopped, or just before the newest `tail`."""
         resumed = request.headers.get("Last-Event-ID")
         if resumed is not None:
             return parse_count({"Last-Event-ID": resumed}, "Last-Event-ID") or 0
@@ -201,7 +200,7 @@ class ControlServer:
         return () if newest == 0 else self._operations.events(service, after, newest)
 
     def _check_has_history(self, service: str | None) -> None:
-        """Also a service that is no longer configured may be asked about, while there is something to tell."""
+        """Refuse an unknown service, but not one that was configured once and has left events."""
         if service is not None and not self._operations.events(service, None, 1):
             self._check_name(service)
 

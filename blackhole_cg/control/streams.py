@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Final
 
 from aiohttp import web
@@ -16,7 +16,6 @@ logger = logging.getLogger(__name__)
 
 NDJSON: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
-_CHUNK_BYTES: Final = 64 * 1024
 
 
 class Streams:
@@ -24,6 +23,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._pumps: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     async def send(
         self, request: web.Request, content_type: str, chunks: AsyncIterable[bytes]
@@ -31,7 +31,7 @@ class Streams:
         """Send every chunk as it comes; the headers go out at once, also when the first chunk is far away."""
         response = web.StreamResponse(headers={"Content-Type": content_type, "Cache-Control": "no-store"})
         await response.prepare(request)
-        if request.method == "HEAD":
+        if request.method == "HEAD" or self._ended:
             return response
         pump = asyncio.create_task(_pump(request, response, chunks))
         self._pumps.add(pump)
@@ -46,23 +46,10 @@ class Streams:
         return response
 
     def end_all(self) -> None:
-        """End every stream with a proper last chunk."""
+        """End every stream, and any that is still to come, with a proper last chunk."""
+        self._ended = True
         for pump in self._pumps:
             pump.cancel()
-
-
-async def batch_lines(lines: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """The lines in pieces of about 64 KiB."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if size >= _CHUNK_BYTES:
-            yield b"".join(batch)
-            batch, size = [], 0
-    if batch:
-        yield b"".join(batch)
 
 
 async def encode_events(events: AsyncIterable[EventRecord]) -> AsyncIterator[bytes]:
@@ -70,8 +57,11 @@ async def encode_events(events: AsyncIterable[EventRecord]) -> AsyncIterator[byt
 
     Source: HTML standard, section 9.2 "Server-sent events".
     """
-    async for event in events:
-        yield b"id: %d\ndata: %s\n\n" % (event.id, json.dumps(event.to_json()).encode())
+    try:
+        async for event in events:
+            yield b"id: %d\ndata: %s\n\n" % (event.id, json.dumps(event.to_json()).encode())
+    finally:
+        await _close(events)
 
 
 async def _pump(request: web.Request, response: web.StreamResponse, chunks: AsyncIterable[bytes]) -> None:
@@ -86,3 +76,11 @@ async def _pump(request: web.Request, response: web.StreamResponse, chunks: Asyn
         logger.exception("cannot go on sending %s", request.path)
         if request.transport is not None:
             request.transport.abort()
+    finally:
+        await _close(chunks)
+
+
+async def _close(source: AsyncIterable[object]) -> None:
+    """Close a source that can be closed now, rather than leave its descriptors to the garbage collector."""
+    if isinstance(source, AsyncGenerator):
+        await source.aclose()

@@ -1,0 +1,191 @@
+"""Asks a supervisor through its control socket; the standard library alone, to be imported fast.
+
+Answers are the JSON objects of the API, unchanged.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+from blackhole_cg.control import SOCKET_NAME
+from blackhole_cg.errors import ControlError, NoSupervisorError
+
+JsonObject = dict[str, Any]
+Action = Literal["start", "stop", "restart", "reset"]
+ALL: Final = "*"
+
+_ANSWER_TIMEOUT_SECONDS: Final = 10.0
+_CHUNK_BYTES: Final = 64 * 1024
+
+
+class ControlClient:
+    """A client of the supervisor that owns `runtime_dir`; every call is one connection.
+
+    Every method raises:
+        NoSupervisorError: nobody listens on the socket, or whoever does has not answered within 10 seconds.
+        ControlError: the supervisor refused, or we may not use its socket; `kind` says which.
+    """
+
+    def __init__(self, runtime_dir: str | Path) -> None:
+        self._socket_path = str(Path(runtime_dir) / SOCKET_NAME)
+
+    def services(self) -> list[JsonObject]:
+        """Every configured service, in start order."""
+        services: list[JsonObject] = self._get("/v1/services")["services"]
+        return services
+
+    def service(self, name: str) -> JsonObject:
+        """One service."""
+        return self._get(f"/v1/services/{quote(name, safe='')}")
+
+    def host(self) -> JsonObject:
+        """What the supervisor's host can do."""
+        return self._get("/v1/host")
+
+    def change(self, action: Action, names: Sequence[str] | Literal["*"]) -> list[JsonObject]:
+        """Start, stop, restart or reset services as one operation; return them once it is done.
+
+        Waits for as long as the operation takes. To stop waiting does not take the wish back.
+        """
+        text = ALL if names == ALL else ",".join(quote(name, safe="") for name in names)
+        with self._exchange("POST", f"/v1/services/{text}/{action}", timeout_seconds=None) as response:
+            services: list[JsonObject] = json.load(response)["services"]
+            return services
+
+    def logs(
+        self,
+        name: str,
+        *,
+        tail: int | None = None,
+        since: str | None = None,
+        stream: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """The raw JSON lines of a service's log, newline included; with `follow` also those to come.
+
+        Args:
+            since: a duration such as "5m", or an ISO 8601 time.
+            stream: "stdout" or "stderr"; None is both.
+        """
+        query = {"tail": tail, "since": since, "stream": stream, "follow": 1 if follow else None}
+        path = f"/v1/services/{quote(name, safe='')}/logs{_encode_query(query)}"
+        return self._stream_lines(path, endless=follow)
+
+    def events(
+        self, service: str | None = None, *, after: int | None = None, tail: int | None = None
+    ) -> list[JsonObject]:
+        """Stored events, oldest first; without `after` and `tail` the newest thousand."""
+        query = _encode_query({"service": service, "after": after, "tail": tail})
+        events: list[JsonObject] = self._get(f"/v1/events{query}")["events"]
+        return events
+
+    def follow_events(
+        self, service: str | None = None, *, after: int | None = None, tail: int | None = None
+    ) -> Iterator[JsonObject]:
+        """Events as they happen; first those after an id, or the newest `tail` of the stored ones."""
+        query = _encode_query({"service": service, "after": after, "tail": tail, "follow": 1})
+        for line in self._stream_lines(f"/v1/events{query}", endless=True):
+            if line.startswith(b"data:"):  # the data repeats the id; the rest is blank
+                event: JsonObject = json.loads(line[len(b"data:") :])
+                yield event
+
+    def _get(self, path: str) -> JsonObject:
+        with self._exchange("GET", path, _ANSWER_TIMEOUT_SECONDS) as response:
+            answer: JsonObject = json.load(response)
+            return answer
+
+    def _stream_lines(self, path: str, *, endless: bool) -> Iterator[bytes]:
+        """The lines of an answer as they arrive; an endless one may pause for as long as it likes."""
+        with self._exchange("GET", path, _ANSWER_TIMEOUT_SECONDS, endless=endless) as response:
+            rest = b""
+            while chunk := response.read1(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line + b"\n"
+            if rest:
+                yield rest
+
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, timeout_seconds: float | None, *, endless: bool = False
+    ) -> Iterator[HTTPResponse]:
+        """One request and its successful answer."""
+        connection = _UnixConnection(self._socket_path)
+        answered = False
+        try:
+            connection.request(method, path)
+            unix_socket = connection.sock
+            unix_socket.settimeout(timeout_seconds)
+            response = connection.getresponse()
+            answered = True
+            if endless:
+                unix_socket.settimeout(None)
+            with response:
+                if response.status != 200:
+                    raise _read_refusal(response)
+                yield response
+        except TimeoutError as cause:
+            late = f"no answer within {_ANSWER_TIMEOUT_SECONDS:g} seconds"
+            raise NoSupervisorError(self._socket_path, late) from cause
+        except (HTTPException, ConnectionError, ValueError) as cause:
+            raise _explain_break(self._socket_path, cause, answered) from cause
+        finally:
+            connection.close()
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP on a unix socket."""
+
+    def __init__(self, socket_path: str) -> None:
+        super().__init__("localhost")
+        self._socket_path = socket_path
+
+    def connect(self) -> None:
+        """Connect, and say what it means when that fails."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(_ANSWER_TIMEOUT_SECONDS)
+        try:
+            connection.connect(self._socket_path)
+        except TimeoutError:
+            connection.close()
+            raise
+        except OSError as cause:
+            connection.close()
+            raise _explain_connect(self._socket_path, cause) from cause
+        self.sock = connection
+
+
+def _encode_query(values: Mapping[str, str | int | None]) -> str:
+    given = {name: value for name, value in values.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _explain_connect(socket_path: str, cause: OSError) -> ControlError:
+    if cause.errno in {errno.EACCES, errno.EPERM}:
+        return ControlError("forbidden", f"cannot use {socket_path}: {os.strerror(cause.errno)}")
+    return NoSupervisorError(socket_path, cause.strerror or str(cause))
+
+
+def _explain_break(socket_path: str, cause: Exception, answered: bool) -> ControlError:
+    if answered:
+        return ControlError("broken_off", f"the supervisor on {socket_path} broke off its answer")
+    return NoSupervisorError(socket_path, f"the connection was closed without an answer ({cause})")
+
+
+def _read_refusal(response: HTTPResponse) -> ControlError:
+    """The error that the supervisor answered with."""
+    body = response.read()
+    try:
+        error = json.loads(body)["error"]
+        return ControlError(str(error["kind"]), str(error["message"]))
+    except (ValueError, KeyError, TypeError):
+        return ControlError("bad_answer", f"cannot read the supervisor's answer: status {response.status}")
