@@ -36,10 +36,11 @@ def read(log: LogFile, query: LogQuery) -> list[bytes]:
     return asyncio.run(collect(LogReader(log).read(query)))
 
 
-@pytest.fixture(params=[400, 30_000, 10_000_000], ids=["tiny files", "several files", "one file"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> LogFile:
+@pytest.fixture(scope="module", params=[3_000, 30_000, 10_000_000], ids=["small files", "files", "one file"])
+def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LogFile:
     """A thousand lines, in files of various sizes, none lost."""
-    log = LogFile(tmp_path / "web.log", LogPolicy(max_bytes=request.param, max_files=1000))
+    path = tmp_path_factory.mktemp("log") / "web.log"
+    log = LogFile(path, LogPolicy(max_bytes=request.param, max_files=60))
     for begin in range(0, 1000, 7):
         log.append(b"".join(stamped(number) for number in range(begin, min(1000, begin + 7))))
     return log
@@ -159,6 +160,7 @@ def test_a_follower_filters_by_stream(tmp_path: Path) -> None:
         log = LogFile(tmp_path / "web.log", LogPolicy())
         query = LogQuery(tail=0, stream=Stream.STDERR)
         following = asyncio.ensure_future(collect(LogReader(log).read(query, follow=True)))
+        await asyncio.sleep(0)
         for number in range(30):
             log.append(stamped(number))
             await asyncio.sleep(0)
@@ -175,6 +177,7 @@ def test_a_follower_survives_someone_else_rotating(tmp_path: Path, how: str) -> 
         log = LogFile(tmp_path / "web.log", LogPolicy(), now=lambda: seconds)
         log.append(stamped(0))
         following = asyncio.ensure_future(collect(LogReader(log).read(LogQuery(), follow=True)))
+        await asyncio.sleep(0.01)
         for number in range(1, 6):
             if how == "deleted":
                 log.path.unlink()
