@@ -121,6 +121,23 @@ def test_a_stalled_reader_costs_lines_not_memory_and_is_told(pipe: tuple[int, in
     asyncio.run(scenario())
 
 
+def test_a_full_disk_hides_lines_until_it_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "console.txt"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    console = Console(file)
+    # The errors of a full disk, from a device that always is.
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, console._descriptor)
+    for _ in range(3):
+        console.show("web", OUT, Lines(b"x"))
+    os.dup2(file, console._descriptor)
+    console.show("web", OUT, Lines(b"y"))
+    console.close()
+    os.close(full)
+    os.close(file)
+    assert path.read_text() == "... 3 lines not shown, see the log files\nweb | y\n"
+
+
 def test_a_closed_reader_is_ignored(pipe: tuple[int, int]) -> None:
     os.close(pipe[0])
     console = Console(pipe[1])
