@@ -22,7 +22,9 @@ MAX_ENCODED_LINE_BYTES: Final = 6 * MAX_LINE_BYTES + 1024
 """No line of NAME.log is longer: a byte takes six at most, as \\uDCxx; keys and names fit in the rest."""
 
 LINE_START: Final = b'{"time":"'
-_PARTIAL_END: Final = ',"partial":true}\n'
+_END: Final = '"}\n'
+_PARTIAL_END: Final = '","partial":true}\n'
+_NOT_PLAIN: Final = bytes(code for code in range(256) if not 32 <= code < 127 and code not in b"\t\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,27 @@ class LineEncoder:
 
     def encode(self, lines: Lines, time: str) -> bytes:
         """One JSON line for each line, all stamped with `time`, a text of `render_time`."""
-        start = f'{{"time":"{time}{self._middle}'
-        end = _PARTIAL_END if lines.partial else "}\n"
-        # A newline is never part of a longer UTF-8 sequence, valid or not, so decoding first and splitting
-        # afterwards gives the same messages as decoding each line, in far fewer calls.
-        messages = lines.block.decode("utf-8", "surrogateescape").split("\n")
-        return "".join((start, (end + start).join(map(encode_basestring_ascii, messages)), end)).encode(
-            "ascii"
+        start = f'{{"time":"{time}{self._middle}"'
+        end = _PARTIAL_END if lines.partial else _END
+        quoted = _quote_plain(lines.block) or _quote_any(lines.block)
+        return b"".join(
+            (start.encode("ascii"), quoted.replace(b"\n", (end + start).encode("ascii")), end.encode("ascii"))
         )
+
+
+def _quote_plain(block: bytes) -> bytes:
+    """The block with its lines JSON-escaped, three times as fast; empty if it is not that simple."""
+    if len(block.translate(None, _NOT_PLAIN)) < len(block):
+        return b""
+    return block.replace(b"\\", rb"\\").replace(b'"', rb"\"").replace(b"\t", rb"\t")
+
+
+def _quote_any(block: bytes) -> bytes:
+    # A newline is never part of a longer UTF-8 sequence, valid or not: decoding first, splitting then, gives
+    # the same messages as decoding each line. Quoted, they have no newline inside, so '"\n"' joins two.
+    messages = block.decode("utf-8", "surrogateescape").split("\n")
+    quoted = "\n".join(map(encode_basestring_ascii, messages))
+    return quoted[1:-1].replace('"\n"', "\n").encode("ascii")
 
 
 def restore_bytes(message: str) -> bytes:
@@ -149,7 +164,7 @@ def mend_torn(fragment: bytes) -> tuple[int, bytes]:
     Anything else is only terminated: readers pass over it.
     """
     if fragment.startswith(LINE_START) and not _is_log_line(fragment):
-        ending = f'"{_PARTIAL_END}'.encode("ascii")
+        ending = _PARTIAL_END.encode("ascii")
         shortest = max(
             0, len(fragment) - len(ending)
         )  # the longest of what may have been torn: an escape, the end

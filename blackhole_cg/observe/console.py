@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import select
@@ -25,6 +26,7 @@ _WRITE_BYTES: Final = 64 * 1024
 _MAX_ALIGNED_NAME: Final = 24  # longer names stick out rather than push everyone's lines to the right
 _PALETTE: Final = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _RED: Final = 31
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # of a file: it may pass
 
 _COLOUR_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _UNSAFE: Final = re.compile(
@@ -58,12 +60,13 @@ class Console:
     """
 
     def __init__(self, descriptor: int, *, colour: bool = False, names: Iterable[str] = ()) -> None:
-        self.hidden_total = 0
+        self.hidden_total = 0  # lines refused because the reader was slow
         self._colour = colour
         self._width = 0
         self._prefixes: dict[tuple[str, Stream], str] = {}
         self._colours: dict[str, int] = {}
         self._buffer = bytearray()
+        self._buffered = 0  # lines the buffer stands for; those of a marker are the ones it tells of
         self._hidden = 0  # lines dropped since the last marker
         self._waiting_in: asyncio.AbstractEventLoop | None = None
         self._descriptor, self._may_block = _open_sink(descriptor)
@@ -89,6 +92,8 @@ class Console:
 
     def _has_room(self, line_count: int) -> bool:
         """Whether a block may be added; counts it as hidden if not, as all are until the marker."""
+        if self._hidden and self._waiting_in is None:
+            self._flush()  # nothing will tell when there is room: look
         if self._descriptor < 0:
             return False
         if not self._hidden and len(self._buffer) < BUFFER_BYTES:
@@ -116,6 +121,7 @@ class Console:
 
     def _add(self, text: str) -> None:
         self._buffer += text.encode("utf-8")
+        self._buffered += text.count("\n")
         if self._waiting_in is None:
             self._flush()
 
@@ -123,19 +129,22 @@ class Console:
         """Write until the buffer is empty or the reader is not ready."""
         while self._descriptor >= 0:
             if not self._buffer:
-                if not self._hidden:
+                self._buffered, self._hidden = self._hidden, 0
+                if not self._buffered:
                     break
-                self._buffer += f"... {self._hidden} lines not shown, see the log files\n".encode()
-                self._hidden = 0
+                self._buffer += f"... {self._buffered} lines not shown, see the log files\n".encode()
             try:
-                written = self._write_some()
+                del self._buffer[: self._write_some()]
             except BlockingIOError:
                 self._wait()
                 return
-            except OSError:  # closed: there is nobody to tell
-                self._give_up()
+            except OSError as error:
+                if error.errno in _FULL:
+                    self._hidden += self._buffered
+                    self._buffer.clear()
+                else:  # closed: there is nobody to tell
+                    self._give_up()
                 return
-            del self._buffer[:written]
         self._stop_waiting()
 
     def _write_some(self) -> int:

@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any, Final
 
 from blackhole_cg.core.facts import EventRecord
@@ -19,6 +20,7 @@ from blackhole_cg.observe.bell import Bell
 from blackhole_cg.observe.database import Database
 
 _COLUMNS: Final = tuple(field.name for field in fields(EventRecord))
+_row: Final[Callable[[EventRecord], tuple[Any, ...]]] = attrgetter(*_COLUMNS)
 _COLUMN_LIST: Final = ", ".join(_COLUMNS)
 _INSERT: Final = f"INSERT INTO events ({_COLUMN_LIST}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _PRUNE: Final = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <= ? ORDER BY id LIMIT ?)"
@@ -191,10 +193,6 @@ class EventStore:
 
 def _newest_id(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
-
-
-def _row(record: EventRecord) -> tuple[Any, ...]:
-    return tuple(getattr(record, column) for column in _COLUMNS)
 
 
 def _storable(record: EventRecord) -> EventRecord:

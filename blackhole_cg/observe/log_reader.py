@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Which lines: of `stream`, stamped at or after `since` (aware), the newest `tail` of those; None: all."""
+    """Lines of `stream`, stamped at or after `since` (aware), and the newest `tail` of those; None: all."""
 
     tail: int | None = None
     since: datetime | None = None
