@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import Isolation, State
+from blackhole_cg.errors import IsolationError, LockHeldError, OperationError, UnknownServiceError
+from blackhole_cg.supervisor.paths import Paths, default_paths
+from blackhole_cg.supervisor.supervisor import Supervisor
+from tests.support.builders import service, supervisor_spec
+from tests.support.fake_host import Behaviour, FakeHost
+
+
+def paths_in(directory: Path) -> Paths:
+    return Paths(directory / "run", directory / "state", directory / "log")
+
+
+def supervisor(directory: Path, *specs: ServiceSpec, host: FakeHost | None = None, **runtime) -> Supervisor:
+    return Supervisor(supervisor_spec(*specs, **runtime), paths=paths_in(directory), host=host or FakeHost())
+
+
+def test_the_operations_of_the_python_api(tmp_path):
+    async def main():
+        async with supervisor(tmp_path, service("db"), service("web", "db")) as it:
+            assert [info.state for info in it.all_services()] == ["stopped", "stopped"]
+            await it.start()
+            assert it.is_running("web")
+            assert it.status("db") is State.RUNNING
+            info = it.service_info("web")
+            assert (info.name, info.state, info.desired, info.run_id) == ("web", "running", "up", 1)
+            assert info.usage["memory_bytes"] == 4096
+            await it.restart("web")
+            assert it.service_info("web").run_id == 2
+            await it.stop("db")
+            assert (it.is_running("db"), it.is_running("web")) == (False, True)
+            with pytest.raises(UnknownServiceError, match="no service 'wbe'"):
+                await it.start("wbe")
+        with pytest.raises(OperationError, match="shutting down"):
+            await it.start()
+        assert it.status("web") is State.STOPPED
+
+    asyncio.run(main())
+
+
+def test_required_isolation_refuses_before_anything_is_touched(tmp_path):
+    async def main():
+        host = FakeHost()
+        host.limit_problems = {"web": ["memory_max: bound to cgroup v1 on this host", "io_weight: no io"]}
+        with pytest.raises(IsolationError) as refusal:
+            await supervisor(tmp_path / "x", service("web"), host=host).open()
+        assert "web: memory_max: bound to cgroup v1 on this host\n  web: io_weight" in str(refusal.value)
+        assert not host.opened
+        assert not (tmp_path / "x").exists()
+
+    asyncio.run(main())
+
+
+def test_best_effort_starts_and_records_what_is_not_enforced(tmp_path):
+    async def main():
+        host = FakeHost()
+        host.limit_problems = {"web": ["memory_max: no"]}
+        it = supervisor(tmp_path, service("web"), host=host, isolation=Isolation.BEST_EFFORT)
+        async with it:
+            events = it.events.read(service="web")
+            assert [(event.kind, event.detail) for event in events] == [
+                ("limit", "not enforced: memory_max: no")
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_second_supervisor_is_refused_and_leaves_the_first_alone(tmp_path):
+    async def main():
+        async with supervisor(tmp_path, service("web")) as first:
+            await first.start()
+            with pytest.raises(LockHeldError, match=r"a supervisor with pid \d+ already runs"):
+                await supervisor(tmp_path, service("web")).open()
+            assert first.is_running("web")
+            assert (tmp_path / "run" / "control.sock").exists()
+        async with supervisor(tmp_path, service("web")) as second:
+            await second.start()
+
+    asyncio.run(main())
+
+
+def test_shutdown_kills_what_does_not_end_in_time(tmp_path):
+    async def main():
+        host = FakeHost(web=Behaviour(stop_seconds=None))
+        it = supervisor(
+            tmp_path, service("web"), service("api", "web"), host=host, shutdown_timeout_seconds=0.2
+        )
+        async with it:
+            await it.start()
+        assert host.runs[0].killed
+        assert not host.live
+        assert host.is_closed
+
+    asyncio.run(main())
+
+
+def test_a_failure_while_opening_gives_everything_back(tmp_path):
+    async def main():
+        host = FakeHost()
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "control.sock").mkdir()
+        with pytest.raises(Exception, match=r"control.sock"):
+            await supervisor(tmp_path, service("web"), host=host).open()
+        assert host.is_closed
+        (tmp_path / "run" / "control.sock").rmdir()
+        async with supervisor(tmp_path, service("web")) as it:
+            await it.start()
+
+    asyncio.run(main())
+
+
+def test_default_directories():
+    assert default_paths({}, 0).socket == Path("/run/blackhole-cg/control.sock")
+    user = default_paths({"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/7"}, 7)
+    assert user.socket == Path("/run/user/7/blackhole-cg/control.sock")
+    assert user.database == Path("/home/u/.local/state/blackhole-cg/state.db")
