@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -84,6 +84,10 @@ class Database:
                 return work(connection)
 
         return self._attempt("write", transact)
+
+    def execute(self, statement: str, values: Sequence[object]) -> None:
+        """Do one statement that writes, which is a transaction by itself. Raises StoreError."""
+        self._attempt("write", lambda connection: connection.execute(statement, values))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""

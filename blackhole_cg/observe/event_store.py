@@ -93,6 +93,8 @@ class EventStore:
         """Try to store the backlog; whether it is empty now."""
         if not self._backlog:
             return True
+        if not self._troubled and len(self._backlog) == 1 and self._until_prune > 1 and self._insert_one():
+            return True
         try:
             self._database.write(self._insert_backlog)
         except StoreError as error:
@@ -165,6 +167,16 @@ class EventStore:
             self.lost_total += len(self._backlog)
             logger.error("%d events could not be stored", len(self._backlog))
         self.changed.close()
+
+    def _insert_one(self) -> bool:
+        """The common case: one event, nothing to prune. On any trouble it is left to the general one."""
+        try:
+            self._database.execute(_INSERT, _row(self._backlog[0]))
+        except StoreError:
+            return False
+        self._until_prune -= 1
+        self._backlog.clear()
+        return True
 
     def _insert_backlog(self, connection: sqlite3.Connection) -> None:
         taken = _newest_id(connection)
