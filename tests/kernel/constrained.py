@@ -18,7 +18,8 @@ from tests.kernel.machine import Traces, open_machine
 
 async def main(base: Path, wishes: dict[str, object]) -> dict[str, object]:
     limits = ResourceLimits(rlimits=wishes.pop("rlimits", {}))  # type: ignore[arg-type]
-    security = SecuritySpec(False, wishes.pop("capabilities", None))  # type: ignore[arg-type]
+    no_new_privileges = bool(wishes.pop("no_new_privileges", False))
+    security = SecuritySpec(no_new_privileges, wishes.pop("capabilities", None))  # type: ignore[arg-type]
     with open_machine(base, Isolation(str(wishes.pop("isolation", "required")))) as machine:
         spec = machine.spec("sleep", "1000", name="web", limits=limits, security=security, **wishes)
         before = Traces.take(machine.root)

@@ -122,20 +122,19 @@ def open_machine(
     (base / "run").mkdir(0o711)
     host = LinuxHost(HostOptions(base / "run", isolation, name, subreaper), make_steps)
     host.open()
-    root = Path(host.facts.cgroup_root or "")
+    root = Path(host.facts.cgroup_root) if host.facts.cgroup_root else None
     try:
         yield Machine(host, base, root)
     finally:
         host.close()
-        left = [str(path) for path in root.rglob("*") if path.is_dir()] if root.exists() else []
-        sweep(root)
-        assert not left, f"left behind: {left}"
+        if root is not None and root.exists():
+            left = [str(path) for path in (root, *root.rglob("*")) if path.is_dir()]
+            sweep(root)
+            raise AssertionError(f"left behind: {left}")
 
 
 def sweep(root: Path) -> None:
     """Kill and remove what a failed test left in its cgroups."""
-    if not root.exists():
-        return
     (root / "cgroup.kill").write_text("1")
     give_up_at = time.monotonic() + DEADLINE_SECONDS
     while "populated 1" in (root / "cgroup.events").read_text() and time.monotonic() < give_up_at:

@@ -6,6 +6,7 @@ mask) is made to fail through the step table, which a host takes as an argument.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -23,6 +24,7 @@ import pytest
 
 from blackhole_cg.core.spec import ResourceLimits, SecuritySpec
 from blackhole_cg.core.words import Isolation
+from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.preexec import Descriptors, Preparation, Step, capability_number, preexec_steps
 from tests.kernel.machine import Machine, Traces, in_time, new_root_name, open_machine
 
@@ -262,6 +264,7 @@ def test_killing_a_run_that_hangs_before_exec(real_base: Path) -> None:
 
         async def scenario() -> None:
             run = machine.host.launch(machine.spec("/bin/true"), 1)
+            assert run.populated()
             run.kill()
             with pytest.raises(Exception, match="reach exec: the child ended before it"):
                 await run.executed()
@@ -341,6 +344,45 @@ def test_oom_score_below_what_is_allowed(real_base: Path) -> None:
     assert found["problems"] == [
         "web: oom_score_adj -500: it is 0 here and lowering it needs CAP_SYS_RESOURCE"
     ]
+
+
+def test_an_ordinary_user_supervises_without_cgroups(real_base: Path) -> None:
+    nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    reach = subprocess.run(
+        ["setpriv", *nobody, sys.executable, "-c", "import prctl, tests.kernel.machine"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    if reach.returncode != 0:
+        pytest.skip("an ordinary user cannot reach this interpreter and its packages")
+    shutil.chown(real_base, "nobody")
+    wishes: dict[str, object] = {
+        "isolation": "best_effort",
+        "no_new_privileges": True,
+        "capabilities": [],
+        "rlimits": {"nofile": 64},
+    }
+    found = constrained(real_base, wishes, *nobody)
+    assert found["error"] is None
+    assert found["limits"]["nofile"]["effective"] == 64
+    assert found["problems"][0].startswith("web: no cgroup can be made: no permission to make cgroups in ")
+
+
+def test_a_wait_for_exec_ends_when_the_run_is_closed_first(real_base: Path) -> None:
+    with open_machine(real_base, make_steps=steps_with("set umask to 0022", signal.pause)) as machine:
+
+        async def scenario() -> None:
+            run = machine.host.launch(machine.spec("/bin/true"), 1)
+            waiting = asyncio.create_task(run.executed())
+            await asyncio.sleep(0)
+            run.kill()
+            await run.exited()
+            await asyncio.gather(run.close(), run.close())
+            with pytest.raises(SpawnError, match="reach exec: the child ended before it"):
+                await waiting
+
+        in_time(scenario())
 
 
 def test_best_effort_starts_without_the_oom_score_and_says_so(real_base: Path) -> None:
