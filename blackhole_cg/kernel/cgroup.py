@@ -178,6 +178,8 @@ class Cgroup:
             CgroupError: it is still in use after that.
         """
         for delay_seconds in REMOVE_DELAYS_SECONDS:
+            if self._fd < 0:
+                return None  # somebody else has removed and closed it meanwhile
             try:
                 return self.remove_now()
             except OSError as cause:
@@ -185,7 +187,7 @@ class Cgroup:
                     raise CgroupError("remove", self.path, cause.errno or 0) from cause
             await asyncio.sleep(delay_seconds)
         try:
-            self.remove_now()
+            return self.remove_now()
         except OSError as cause:
             raise CgroupError("remove", self.path, cause.errno or 0) from cause
 

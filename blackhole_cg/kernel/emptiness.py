@@ -21,6 +21,7 @@ class EmptinessWatch:
     def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._changed: dict[int, asyncio.Event] = {}
+        self._waiting: dict[Cgroup, list[asyncio.Event]] = {}
 
     async def until_empty(self, cgroup: Cgroup) -> None:
         """Return once no live process is in the cgroup or below it; at once when it is gone.
@@ -32,6 +33,7 @@ class EmptinessWatch:
         except CgroupGoneError:
             return
         changed = asyncio.Event()
+        self._waiting.setdefault(cgroup, []).append(changed)
         try:
             self._add(descriptor, changed)
             # Reading is what re-arms the kernel's notification, so a change after this read is never lost.
@@ -41,6 +43,16 @@ class EmptinessWatch:
         finally:
             self._discard(descriptor)
             os.close(descriptor)
+            self._forget(cgroup, changed)
+
+    def removed(self, cgroup: Cgroup) -> None:
+        """Let those who still wait for this cgroup look again, once its directory is gone.
+
+        The kernel holds notifications back for 10 ms after the last one, and drops what it holds back when
+        the directory goes. Source: kernel/cgroup/cgroup.c, cgroup_file_notify and cgroup_rm_file.
+        """
+        for changed in self._waiting.get(cgroup, ()):
+            changed.set()
 
     def close(self) -> None:
         """Close the epoll; only when nobody waits any more."""
@@ -62,6 +74,12 @@ class EmptinessWatch:
         self._epoll.unregister(descriptor)
         if not self._changed:
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+
+    def _forget(self, cgroup: Cgroup, changed: asyncio.Event) -> None:
+        waiting = self._waiting[cgroup]
+        waiting.remove(changed)
+        if not waiting:
+            del self._waiting[cgroup]
 
     def _dispatch(self) -> None:
         if self._epoll is None:

@@ -85,4 +85,5 @@ class CgroupEnclosure:
             return
         await self._cgroup.remove()
         self._removed = True
+        self._watch.removed(self._cgroup)
         self._cgroup.close()

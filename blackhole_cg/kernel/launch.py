@@ -7,10 +7,11 @@ import errno
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.limits import Value
@@ -34,7 +35,9 @@ from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
-OOM_SCORE = "oom_score_adj"
+OOM_SCORE: Final = "oom_score_adj"
+DISCARD_TRIES: Final = 10
+DISCARD_PAUSE_SECONDS: Final = 0.002
 
 T = TypeVar("T")
 
@@ -243,8 +246,10 @@ def _abandon(spawned: Spawned) -> None:
 
 def _discard(cgroup: Cgroup) -> None:
     """Remove a cgroup that nothing has joined, or whose only process has been reaped."""
-    try:
-        with contextlib.suppress(OSError):
+    for _ in range(DISCARD_TRIES):
+        try:
             cgroup.remove_now()
-    finally:
-        cgroup.close()
+            break
+        except OSError:
+            time.sleep(DISCARD_PAUSE_SECONDS)  # the kernel may still be taking a reaped child out of it
+    cgroup.close()

@@ -131,11 +131,11 @@ def _rlimit_and_oom_steps(prepared: Preparation) -> list[Step]:
     """The file of oom_score_adj is opened first: a low RLIMIT_NOFILE would forbid it afterwards."""
     rlimits = [
         Step(f"set RLIMIT_{rlimit.name.upper()} to {rlimit.requested}",
-             partial(resource.setrlimit, rlimit.number, (rlimit.value, rlimit.value)))
+             partial(_set_rlimit, rlimit.number, (rlimit.value, rlimit.value)))
         for rlimit in prepared.rlimits
     ]  # fmt: skip
     if prepared.restored_nofile is not None:
-        restore = partial(resource.setrlimit, resource.RLIMIT_NOFILE, prepared.restored_nofile)
+        restore = partial(_set_rlimit, resource.RLIMIT_NOFILE, prepared.restored_nofile)
         rlimits.insert(0, Step("restore RLIMIT_NOFILE", restore))
     if prepared.oom_score_adj is None:
         return rlimits
@@ -198,6 +198,11 @@ def _connect(descriptors: Descriptors) -> None:
     os.dup2(descriptors.stdin, 0)
     os.dup2(descriptors.stdout, 1)
     os.dup2(descriptors.stderr, 2)
+
+
+def _set_rlimit(number: int, limits: tuple[int, int]) -> None:
+    """By prlimit on ourselves: setrlimit of the standard library hides the error number of a refusal."""
+    resource.prlimit(0, number, limits)
 
 
 def _limit_capabilities(dropped: Sequence[int], carry_over_user: bool) -> None:

@@ -83,11 +83,12 @@ class LinuxRun:
         return self._exit
 
     def populated(self) -> bool:
-        """Whether any live process is left."""
-        return self._enclosure.populated()
+        """Whether any live process is left; the main process counts before it has joined its cgroup, too."""
+        return self._process.status is None or self._enclosure.populated()
 
     async def emptied(self) -> None:
         """Wait until no live process is left."""
+        await self._process.exited()
         await self._enclosure.emptied()
 
     def signal(self, number: int) -> None:

@@ -7,6 +7,7 @@ fails. End of file with the mark and no record means that exec succeeded; withou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -57,9 +58,12 @@ class Report:
         return self._text.startswith(MARK), failure
 
     def close(self) -> None:
-        """Stop listening and close what is open; may be called again."""
+        """Stop listening and close what is open; whoever still waits gets what is known by now."""
         if self._loop is not None and self._read_fd >= 0:
             self._loop.remove_reader(self._read_fd)
+            with contextlib.suppress(BlockingIOError):
+                self._text += os.read(self._read_fd, 64)
+            self._done.set()
         for descriptor in (self._read_fd, self._write_fd):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -75,7 +79,6 @@ class Report:
         self._text += piece
         if not piece:
             self.close()
-            self._done.set()
 
 
 @dataclass(frozen=True, slots=True)
