@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from blackhole_cg.cli.status_view import Info, limit_notes, short_value
 from blackhole_cg.cli.terminal import Cell, Column, Screen, render_table
 
+_UP: Final = frozenset({"running", "completed"})
+
 
 def render_banner(services: Sequence[Info], runtime_dir: str | None, screen: Screen) -> list[str]:
-    """The lines; `runtime_dir` is named in the commands unless it is None, where clients look by themselves."""
+    """The lines; the commands name `runtime_dir`, unless it is None: where clients look by themselves."""
     shown = [info for info in services if info["enabled"]]
-    lines = [screen.paint("all services running", "green", "bold")]
+    down = [info["name"] for info in shown if info["state"] not in _UP]
+    lines = [f"running, but for {', '.join(down)}" if down else "all services running"]
     if shown:
         lines += ["", *render_table(_columns(shown), screen), *limit_notes(shown, screen)]
     where = f" --runtime-dir {runtime_dir}" if runtime_dir else ""

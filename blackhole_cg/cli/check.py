@@ -12,7 +12,7 @@ from blackhole_cg.cli.options import config_option, json_option
 from blackhole_cg.errors import ConfigError
 
 
-@click.command("check")
+@click.command("check", short_help="Say whether a configuration is valid.")
 @config_option
 @json_option
 def check_command(config_file: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from blackhole_cg.cli.options import config_option, json_option
 
 
-@click.group("config")
+@click.group("config", short_help="Show the configuration in effect, or its schema.")
 def config_command() -> None:
     """Show the configuration in effect, or everything that can be configured."""
 
@@ -40,7 +40,7 @@ def show_command(config_file: Path, as_json: bool) -> None:
     click.echo(yaml.safe_dump(effective, sort_keys=False, allow_unicode=True), nl=False)
 
 
-@config_command.command("schema")
+@config_command.command("schema", short_help="Print the JSON Schema of blackhole.yaml.")
 def schema_command() -> None:
     """Print the JSON Schema of blackhole.yaml: every key, its unit, default and meaning.
 

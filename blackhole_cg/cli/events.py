@@ -18,7 +18,7 @@ FOLLOW_TAIL: Final = 10
 """Events that --follow begins with unless told otherwise."""
 
 
-@click.command("events")
+@click.command("events", short_help="Show what happened, and why.")
 @click.argument("name", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with events as they happen.")
 @click.option(

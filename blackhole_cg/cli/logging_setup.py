@@ -3,54 +3,78 @@
 from __future__ import annotations
 
 import logging
-import sys
+import os
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from blackhole_cg.observe.console import Console
 
 LogFormat = Literal["text", "json"]
 
-_LEVEL_COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
+_STDERR: Final = 2
 
 
-def set_up_logging(level: str, log_format: LogFormat | None = None, stream: TextIO | None = None) -> None:
-    """Log from `level` on to a stream, stderr by default; None as the format asks what the stream is."""
-    from blackhole_cg.cli.terminal import screen_of
+def set_up_logging(
+    level: str, log_format: LogFormat | None = None, descriptor: int = _STDERR
+) -> logging.Handler:
+    """Log from `level` on to a descriptor; close the handler at the end of the event loop.
 
-    stream = sys.stderr if stream is None else stream
+    Without a format it is text on a terminal and JSON elsewhere. What the reader does not take is dropped and
+    counted: a terminal stopped with Ctrl-S must not stop the supervisor.
+    """
+    from blackhole_cg.observe.console import Console
+
     if log_format is None:
-        log_format = "text" if stream.isatty() else "json"
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        _json_formatter() if log_format == "json" else TextFormatter(screen_of(stream).colour)
-    )
+        log_format = "text" if _is_terminal(descriptor) else "json"
+    handler = _ConsoleHandler(Console(descriptor))
+    handler.setFormatter(_json_formatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Which logger, thread and process a record came from is asked of the system for every record, and never shown.
+    # They are looked up for every record, and never shown.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    return handler
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+class _ConsoleHandler(logging.Handler):
+    """Hands records to a console, which never waits."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._console.note(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._console.close()
+        super().close()
 
 
 class TextFormatter(logging.Formatter):
     """One line for each record: the time of day, the level if it is worth a word, the message."""
 
-    def __init__(self, colour: bool) -> None:
-        super().__init__()
-        self._colour = colour
-
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text; a traceback follows on lines of its own."""
+        """The record as text; more lines of a message, and a traceback, follow indented."""
         when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        colour = _LEVEL_COLOURS.get(record.levelno) if self._colour else None
-        if colour:
-            level = f"\x1b[{colour}m{level}\x1b[0m"
-        message = record.getMessage().replace("\n", "\n  ")
-        text = f"{when} {level}{message}"
+        text = f"{when} {level}{record.getMessage()}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return text
+        return text.replace("\n", "\n  ")
 
 
 def _json_formatter() -> logging.Formatter:

@@ -40,8 +40,8 @@ COMMANDS: Final = {
 EXAMPLES: Final = """
 \b
 Examples:
-  blackhole-cg check --config blackhole.yaml    what is wrong with it, if anything
-  blackhole-cg run --config blackhole.yaml      start everything; Ctrl-C stops it
+  blackhole-cg check --config blackhole.yaml    is it valid?
+  blackhole-cg run --config blackhole.yaml      until Ctrl-C
   blackhole-cg status                           from another terminal
   blackhole-cg logs web --follow
   blackhole-cg restart web worker
@@ -106,6 +106,9 @@ def exit_code_of(error: BlackholeError) -> int:
 
 
 def _report(error: BlackholeError) -> None:
+    if isinstance(error, NoSupervisorError):
+        _print_error(f"{error} (is it running? where is its --runtime-dir?)")
+        return
     if not isinstance(error, ConfigError):
         _print_error(str(error))
         return

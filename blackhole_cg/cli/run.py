@@ -13,6 +13,8 @@ import click
 from blackhole_cg.cli.options import RUNTIME_DIR_VARIABLE, config_option
 
 if TYPE_CHECKING:
+    from logging import Handler
+
     from blackhole_cg.cli.logging_setup import LogFormat
     from blackhole_cg.core.spec import SupervisorSpec
     from blackhole_cg.supervisor.paths import Paths
@@ -31,7 +33,7 @@ class RunOptions:
     log_format: LogFormat | None
 
 
-@click.command("run")
+@click.command("run", short_help="Start the services, watch them, stop them at the end.")
 @config_option
 @click.option(
     "--runtime-dir",
@@ -91,8 +93,8 @@ def run_command(**options: Any) -> None:
     chosen = RunOptions(**options)
     paths = choose_paths(chosen)
     spec = override(load_config(chosen.config_file).spec, chosen)
-    set_up_logging(spec.runtime.log_level, chosen.log_format)
-    asyncio.run(_serve(spec, paths, chosen))
+    log = set_up_logging(spec.runtime.log_level, chosen.log_format)
+    asyncio.run(_serve(spec, paths, chosen, log))
 
 
 def choose_paths(options: RunOptions) -> Paths:
@@ -113,10 +115,10 @@ def override(spec: SupervisorSpec, options: RunOptions) -> SupervisorSpec:
     return replace(spec, runtime=replace(spec.runtime, isolation=Isolation(options.isolation)))
 
 
-async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions) -> None:
+async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler) -> None:
     from blackhole_cg.cli.banner import render_banner
     from blackhole_cg.cli.foreground import Foreground
-    from blackhole_cg.cli.terminal import screen_of
+    from blackhole_cg.cli.terminal import Screen, screen_of
     from blackhole_cg.kernel.host import HostOptions, LinuxHost
     from blackhole_cg.observe.console import Console
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -129,9 +131,10 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions) -> Non
     def announce() -> None:
         infos = [info.to_json() for info in supervisor.all_services()]
         runtime_dir = None if options.runtime_dir is None else str(options.runtime_dir)
-        click.echo("\n".join(render_banner(infos, runtime_dir, screen)), color=screen.colour)
+        console.note("\n".join(render_banner(infos, runtime_dir, Screen(width=screen.width))))
 
     try:
         await Foreground(supervisor, announce).run()
     finally:
         console.close()
+        log.close()
