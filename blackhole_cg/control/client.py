@@ -21,7 +21,7 @@ from blackhole_cg.errors import ControlError, NoSupervisorError
 
 JsonObject = dict[str, Any]
 Action = Literal["start", "stop", "restart", "reset"]
-ALL: Final = "*"
+ALL: Final[Literal["*"]] = "*"
 
 _ANSWER_TIMEOUT_SECONDS: Final = 10.0
 _CHUNK_BYTES: Final = 64 * 1024

@@ -1,0 +1,84 @@
+"""A supervisor in the foreground: start everything, wait for a signal, stop everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, Protocol, Self
+
+from blackhole_cg.errors import OperationError
+
+logger = logging.getLogger(__name__)
+
+# The terminal that goes away takes its supervisor with it, but not without stopping the services.
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Supervisable(Protocol):
+    """What is needed of a supervisor here; leaving its context is the ordered shutdown."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def start(self) -> None:
+        """Start everything that is enabled. Raises OperationError."""
+
+    async def shutdown(self) -> None:
+        """Stop everything in order; a start that is under way fails."""
+
+    def kill(self) -> None:
+        """Kill everything that is left, so that a shutdown ends at once."""
+
+
+class Foreground:
+    """Runs one supervisor until a signal; `on_running` is called once everything has started."""
+
+    def __init__(self, supervisor: Supervisable, on_running: Callable[[], Any]) -> None:
+        self._supervisor = supervisor
+        self._on_running = on_running
+        self._asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, wait for a signal and stop in order; a second signal kills what is left.
+
+        Raises:
+            BlackholeError: it could not start; what had been started is stopped again.
+        """
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._interrupt, number)
+        try:
+            async with self._supervisor:
+                if await self._start():
+                    self._on_running()
+                    await self._asked.wait()
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def _start(self) -> bool:
+        """Whether everything has started, and not a signal come first."""
+        starting = asyncio.create_task(self._supervisor.start())
+        asked = asyncio.create_task(self._asked.wait())
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not self._asked.is_set():
+            await starting
+            return True
+        await self._supervisor.shutdown()
+        with suppress(OperationError):  # of course it did not reach its goal
+            await starting
+        return False
+
+    def _interrupt(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if not self._asked.is_set():
+            logger.info("%s: stopping every service; a second one kills what is left", name)
+            self._asked.set()
+            return
+        logger.warning("%s again: killing what is left", name)
+        self._supervisor.kill()

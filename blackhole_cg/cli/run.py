@@ -1,0 +1,140 @@
+"""`run`: be the supervisor, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blackhole_cg.cli.options import RUNTIME_DIR_VARIABLE, config_option
+
+if TYPE_CHECKING:
+    from logging import Handler
+
+    from blackhole_cg.cli.logging_setup import LogFormat
+    from blackhole_cg.core.spec import SupervisorSpec
+    from blackhole_cg.supervisor.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The command line of `run`; None is "by default"."""
+
+    config_file: Path
+    runtime_dir: Path | None
+    state_dir: Path | None
+    log_dir: Path | None
+    cgroup_root: str | None
+    isolation: str | None
+    log_format: LogFormat | None
+
+
+@click.command("run", short_help="Start the services, watch them, stop them at the end.")
+@config_option
+@click.option(
+    "--runtime-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    envvar=RUNTIME_DIR_VARIABLE,
+    show_envvar=True,
+    help="Sockets and FIFOs, gone at reboot. [default: /run/blackhole-cg]",
+)
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Events and run history. [default: /var/lib/blackhole-cg]",
+)
+@click.option(
+    "--log-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="What services write. [default: /var/log/blackhole-cg]",
+)
+@click.option(
+    "--cgroup-root",
+    metavar="DIR",
+    help="Make the services' cgroups below this one. [default: a place that is found to be ours]",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["required", "best_effort"]),
+    help="What happens to limits that this host cannot enforce: refuse to run, or run and say so. "
+    "[default: as configured]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Of the supervisor's own log on stderr. [default: text on a terminal, else json]",
+)
+def run_command(**options: Any) -> None:
+    """Start every enabled service, watch them, and stop them at the end.
+
+    Stays in the foreground. Ctrl-C (or SIGTERM) stops all services in reverse
+    order of their dependencies; a second one kills what is left.
+
+    An ordinary user's directories are $XDG_RUNTIME_DIR/blackhole-cg and
+    ~/.local/state/blackhole-cg.
+
+    \b
+    Examples:
+      blackhole-cg run --config blackhole.yaml
+      blackhole-cg run --isolation best_effort    where limits are missing
+    """
+    import asyncio
+
+    from blackhole_cg.cli.loading import load_config
+    from blackhole_cg.cli.logging_setup import set_up_logging
+
+    chosen = RunOptions(**options)
+    paths = choose_paths(chosen)
+    spec = override(load_config(chosen.config_file).spec, chosen)
+    log = set_up_logging(spec.runtime.log_level, chosen.log_format)
+    asyncio.run(_serve(spec, paths, chosen, log))
+
+
+def choose_paths(options: RunOptions) -> Paths:
+    """The directories asked for, and the default ones where none is."""
+    from blackhole_cg.supervisor.paths import Paths, default_paths
+
+    defaults = default_paths(os.environ, os.geteuid())
+    asked = {field.name: getattr(options, field.name) for field in fields(Paths)}
+    return replace(defaults, **{name: path.absolute() for name, path in asked.items() if path is not None})
+
+
+def override(spec: SupervisorSpec, options: RunOptions) -> SupervisorSpec:
+    """The configuration with what the command line says instead."""
+    from blackhole_cg.core.words import Isolation
+
+    if options.isolation is None:
+        return spec
+    return replace(spec, runtime=replace(spec.runtime, isolation=Isolation(options.isolation)))
+
+
+async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler) -> None:
+    from blackhole_cg.cli.banner import render_banner
+    from blackhole_cg.cli.foreground import Foreground
+    from blackhole_cg.cli.terminal import Screen, screen_of
+    from blackhole_cg.kernel.host import HostOptions, LinuxHost
+    from blackhole_cg.observe.console import Console
+    from blackhole_cg.supervisor.supervisor import Supervisor
+
+    screen = screen_of()
+    console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
+    host = LinuxHost(HostOptions(paths.runtime_dir, spec.runtime.isolation, options.cgroup_root))
+    supervisor = Supervisor(spec, paths=paths, host=host, console=console)
+
+    def announce() -> None:
+        infos = [info.to_json() for info in supervisor.all_services()]
+        runtime_dir = None if options.runtime_dir is None else str(options.runtime_dir)
+        console.note("\n".join(render_banner(infos, runtime_dir, Screen(width=screen.width))))
+
+    try:
+        await Foreground(supervisor, announce).run()
+    finally:
+        console.close()
+        log.close()
