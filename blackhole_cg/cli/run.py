@@ -125,7 +125,8 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
 
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
-    host = LinuxHost(HostOptions(paths.runtime_dir, spec.runtime.isolation, options.cgroup_root))
+    isolation = spec.runtime.isolation
+    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
     supervisor = Supervisor(spec, paths=paths, host=host, console=console)
 
     def announce() -> None:

@@ -67,6 +67,13 @@ class Host(Protocol):
     def facts(self) -> HostFacts:
         """What this host can do."""
 
+    @property
+    def subreaper(self) -> bool:
+        """Whether orphans of services fall to this process, which must reap them on SIGCHLD."""
+
+    def reap_strangers(self) -> int:
+        """Reap every child that has ended; the statuses of main processes still reach their runs."""
+
     def problems(self, spec: ServiceSpec) -> list[str]:
         """Each limit of `spec` that cannot be enforced here, as one line for a user."""
 

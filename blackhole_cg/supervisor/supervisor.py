@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
@@ -98,6 +99,7 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
+        self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
         self.events = EventStore(database)
@@ -112,6 +114,13 @@ class Supervisor:
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+
+    def _reap_orphans(self) -> None:
+        """Where orphans of services fall to us, they would stay zombies for ever."""
+        if self._host.subreaper:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
+            self._stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
 
     # ---- operations ----
 

@@ -123,6 +123,11 @@ class FakeHost:
         self.opened = self.is_closed = False
         self._descriptors: list[int] = []
 
+    subreaper = False
+
+    def reap_strangers(self) -> int:
+        return 0
+
     def problems(self, spec: ServiceSpec) -> list[str]:
         return self.limit_problems.get(spec.name, [])
 
