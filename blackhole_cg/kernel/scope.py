@@ -18,6 +18,7 @@ from typing import Final
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.errors import KernelError
+from blackhole_cg.kernel.memory import proportional_bytes
 
 POLL_SECONDS: Final = 0.05
 KILL_ROUNDS: Final = 20
@@ -90,10 +91,11 @@ class ProcessScope:
         return None
 
     def usage(self) -> Usage:
-        """See `Enclosure`. Memory is unknown: pages that processes share would count several times."""
+        """See `Enclosure`."""
         members = self._members()
         ticks = sum(member.cpu_ticks for member in members)
-        return Usage(cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), pids=len(members))
+        memory_bytes = proportional_bytes(member.pid for member in members)
+        return Usage(ticks / os.sysconf("SC_CLK_TCK"), memory_bytes, len(members))
 
     async def remove(self) -> None:
         """See `Enclosure`: nothing to give back, but it must be empty. Raises KernelError with EBUSY."""

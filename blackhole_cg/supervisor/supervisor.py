@@ -84,14 +84,14 @@ class Supervisor:
             CgroupError: the cgroup root cannot be used.
             OSError: a directory or the socket cannot be made.
         """
-        problems = self._check_isolation()
+        self._check_isolation()
         try:
-            await self._open(problems)
+            await self._open()
         except BaseException:
             await self._stack.aclose()
             raise
 
-    async def _open(self, problems: dict[str, list[str]]) -> None:
+    async def _open(self) -> None:
         clock = loop_clock()
         self.paths.make()
         lock = RuntimeLock(self.paths.lock)
@@ -99,6 +99,7 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
+        problems = self._check_isolation()  # again: a controller that is offered may still refuse to be enabled
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
@@ -223,7 +224,7 @@ class Supervisor:
     # ---- limits and losses ----
 
     def _check_isolation(self) -> dict[str, list[str]]:
-        """What cannot be enforced, by service. Raises IsolationError where that is not acceptable."""
+        """What cannot be enforced, by service. Raises IsolationError where that is refused."""
         found = {name: self._host.problems(spec) for name, spec in self.spec.services.items()}
         problems = {name: lines for name, lines in found.items() if lines}
         if problems and self.spec.runtime.isolation is Isolation.REQUIRED:

@@ -331,8 +331,8 @@ def test_usage_counts_what_the_kernel_counts(machine: Machine) -> None:
         )
         usage = run.usage()
         assert usage.cpu_seconds is not None and usage.cpu_seconds > 0
-        for value, controller in ((usage.memory_bytes, "memory"), (usage.pids, "pids")):
-            assert (value is None) == (machine.host.facts.controllers[controller] is not None)
+        assert usage.pids == 1
+        assert usage.memory_bytes is not None and usage.memory_bytes > 50_000
         await machine.end(run)
 
     in_time(scenario())
