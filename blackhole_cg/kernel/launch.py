@@ -109,7 +109,7 @@ class Launcher:
             program=_encoded(spec, find_program(spec)),
             argv=tuple(_encoded(spec, word) for word in spec.argv),
             environment=environment,
-            working_directory=spec.data_dir,
+            working_directory=os.fsdecode(_encoded(spec, spec.data_dir)),
             umask=spec.umask,
             own=self.abilities.identity,
             identity=identity,

@@ -199,6 +199,8 @@ def test_a_nul_byte_is_found_before_the_fork(machine: Machine) -> None:
     spec = machine.spec("/bin/echo", "a\0b")
     text = "prepare its arguments and environment: a NUL byte in 'a\\x00b'"
     assert_fails_cleanly(machine, spec, text)
+    spec = machine.spec("/bin/true", data_dir="a\0b")
+    assert_fails_cleanly(machine, spec, text)
 
 
 def test_a_bad_environment_name_is_found_before_the_fork(machine: Machine) -> None:
