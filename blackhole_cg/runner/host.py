@@ -75,7 +75,7 @@ class Host(Protocol):
         """Reap every child that has ended; the statuses of main processes still reach their runs."""
 
     def problems(self, spec: ServiceSpec) -> list[str]:
-        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+        """Each limit of `spec` that cannot be enforced here, as "NAME: LIMIT VALUE: why"."""
 
     def open(self) -> None:
         """Claim the cgroup root and enable the controllers. Raises CgroupError; touches no service."""

@@ -99,7 +99,9 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
-        problems = self._check_isolation()  # again: a controller that is offered may still refuse to be enabled
+        problems = (
+            self._check_isolation()
+        )  # again: a controller that is offered may still refuse to be enabled
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
@@ -228,14 +230,14 @@ class Supervisor:
         found = {name: self._host.problems(spec) for name, spec in self.spec.services.items()}
         problems = {name: lines for name, lines in found.items() if lines}
         if problems and self.spec.runtime.isolation is Isolation.REQUIRED:
-            raise IsolationError([f"{name}: {line}" for name, lines in problems.items() for line in lines])
+            raise IsolationError([line for lines in problems.values() for line in lines])
         return problems
 
     def _record_problems(self, clock: Clock, problems: dict[str, list[str]]) -> None:
         for name, lines in problems.items():
             for line in lines:
-                _log.warning("%s: not enforced: %s", name, line, extra={"service": name})
-                self._record(clock, name, "limit", f"not enforced: {line}")
+                _log.warning("not enforced: %s", line, extra={"service": name})
+                self._record(clock, name, "limit", f"not enforced: {line.removeprefix(f'{name}: ')}")
 
     def _record_trouble(self, clock: Clock) -> Callable[[str, str], None]:
         return lambda service, detail: self._record(clock, service, "log", detail)
