@@ -92,7 +92,8 @@ def run_command(**options: Any) -> None:
 
     chosen = RunOptions(**options)
     paths = choose_paths(chosen)
-    spec = override(load_config(chosen.config_file).spec, chosen)
+    _, configured = load_config(chosen.config_file, paths.runtime_dir)
+    spec = override(configured, chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
     asyncio.run(_serve(spec, paths, chosen, log))
 

@@ -76,7 +76,7 @@ def test_a_flood_of_output_loses_nothing_starves_nobody_and_costs_no_memory(supe
     (live.directory / "quiet").mkdir()
     os.mkfifo(live.directory / "quiet" / "pipe")
     live.start()
-    eventually(lambda: "flood" in live.text(), "the flood has begun", 60)
+    eventually(lambda: "flood | 0000" in live.text(), "the flood has begun", 60)
     memory_before = memory_kib(live)
     with (live.directory / "quiet" / "pipe").open("w") as pipe:
         pipe.write("me\n")
