@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -114,6 +114,10 @@ class ServiceRunner:
         """The service's name."""
         return self.spec.name
 
+    def continue_from(self, run_id: int) -> None:
+        """Number runs after those of an earlier supervisor. Call it before the first event."""
+        self.status = replace(self.status, run_id=run_id)
+
     def post(self, event: Event) -> None:
         """Feed one event to the machine; events that arise meanwhile are taken in order afterwards."""
         self._queue.append(event)
@@ -185,8 +189,9 @@ class ServiceRunner:
 
     def _log_announcement(self, event: Announce) -> None:
         _log.info(
-            "%s: %s -> %s (%s: %s, run %d)",
+            "%s: %s%s -> %s (%s: %s, run %d)",
             self.name,
+            "" if event.kind == "state" else f"{event.kind} ",
             event.before,
             event.after,
             event.reason,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blackhole_cg.core.events import Announce, ResetRequested
@@ -60,6 +60,11 @@ class Services:
     def check_names(self, names: Iterable[str]) -> list[str]:
         """The same names, each once, all of them known. Raises UnknownServiceError."""
         return [self.runner(name).name for name in dict.fromkeys(names)]
+
+    def continue_from(self, run_ids: Mapping[str, int]) -> None:
+        """Number runs after those that an earlier supervisor has numbered."""
+        for name, runner in self.runners.items():
+            runner.continue_from(run_ids.get(name, 0))
 
     def reset(self, names: Sequence[str]) -> None:
         """Forget failures and restart histories."""

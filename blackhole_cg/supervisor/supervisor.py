@@ -11,14 +11,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
-from blackhole_cg.errors import IsolationError, OperationError
+from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
@@ -111,6 +111,8 @@ class Supervisor:
         self._stack.callback(self.outputs.close)
         around = Surroundings(self._host, clock, self.outputs.open, self.events.append)
         self.services = Services(self.spec, around)
+        with suppress(StoreError):  # told already; the numbers begin anew
+            self.services.continue_from(self.events.newest_run_ids())
         self._reporter = Reporter(clock, self.outputs.pumps)
         self._record_problems(clock, problems)
         group = self.spec.runtime.control_group

@@ -86,6 +86,18 @@ def test_a_second_supervisor_is_refused_and_leaves_the_first_alone(tmp_path):
     asyncio.run(main())
 
 
+def test_run_numbers_go_on_where_the_last_supervisor_ended(tmp_path):
+    async def main():
+        async with supervisor(tmp_path, service("web")) as first:
+            await first.start()
+            await first.restart("web")
+        async with supervisor(tmp_path, service("web"), service("new")) as second:
+            await second.start()
+            assert {info.name: info.run_id for info in second.all_services()} == {"web": 3, "new": 1}
+
+    asyncio.run(main())
+
+
 def test_shutdown_kills_what_does_not_end_in_time(tmp_path):
     async def main():
         host = FakeHost(web=Behaviour(stop_seconds=None))
