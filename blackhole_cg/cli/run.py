@@ -91,11 +91,25 @@ def run_command(**options: Any) -> None:
     from blackhole_cg.cli.logging_setup import set_up_logging
 
     chosen = RunOptions(**options)
+    if chosen.cgroup_root is None:
+        enter_scope()
     paths = choose_paths(chosen)
     _, configured = load_config(chosen.config_file, paths.runtime_dir)
     spec = override(configured, chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
     asyncio.run(_serve(spec, paths, chosen, log))
+
+
+def enter_scope() -> None:
+    """Where systemd manages the cgroups and has given us none, begin again in a delegated scope."""
+    from blackhole_cg.kernel.delegation import find_manager, scope_command
+    from blackhole_cg.kernel.facts import find_cgroup_place
+
+    manager = find_manager(os.environ, os.geteuid())
+    again = [sys.executable, "-m", "blackhole_cg.cli.main", *sys.argv[1:]]
+    command = scope_command(find_cgroup_place(None), manager, os.environ, again)
+    if command is not None:
+        os.execv(command[0], command)
 
 
 def choose_paths(options: RunOptions) -> Paths:
