@@ -202,7 +202,7 @@ class Supervisor:
         seconds = self.spec.runtime.shutdown_timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                await self.services.operations.stop(names, Reason.SHUTDOWN, "shutdown")
+                await self.services.operations.stop(names, Reason.SHUTDOWN, "the supervisor ends")
         except TimeoutError:
             _log.warning("shutdown took longer than %gs: killing %s", seconds, ", ".join(self._live()))
             await self._kill_rest()
