@@ -24,6 +24,7 @@ STATE_STYLES: Final = {
     "stopped": ("dim",),
 }
 _HEALTH_STYLES: Final = {"healthy": ("green",), "unhealthy": ("red", "bold")}
+_LONGEST_SIZE: Final = 5  # "1536M"; longer ones are hard to compare
 _SHOWN_BESIDE_USAGE: Final = ("cpu_max", "memory_max")
 _SELDOM_OF_INTEREST: Final = ("memory_high", "memory_oom_group", "cpu_weight", "oom_score_adj")
 
@@ -206,7 +207,7 @@ def _all_usage(info: Info) -> str:
     if usage.get("memory_bytes") is not None:
         parts.append(f"memory {format_size(usage['memory_bytes'])}")
     if usage.get("pids") is not None:
-        parts.append(f"{usage['pids']} pids")
+        parts.append(f"pids {usage['pids']}")
     return ", ".join(parts) or _NOTHING
 
 
@@ -246,14 +247,17 @@ def short_value(name: str, value: object) -> str:
 
 
 def _exact_value(name: str, value: object) -> str:
-    """A limit in the unit that people use."""
+    """A limit in the unit that people use, exact where that is short: 64M, 57.6M."""
     if value is None:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "cpu_max" and isinstance(value, str):
         return _cpu_share(value) or value
-    return render_size(value) if _is_size(value, name) else str(value)
+    if not _is_size(value, name):
+        return str(value)
+    exact = render_size(value)
+    return exact if len(exact) <= _LONGEST_SIZE else format_size(value)
 
 
 def _is_size(value: object, name: str) -> TypeGuard[int]:

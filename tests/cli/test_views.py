@@ -145,6 +145,7 @@ def test_last_exits(last: dict[str, Any]) -> None:
         ("memory_max", 536870912, "512M"),
         ("memory_oom_group", True, "yes"),
         ("memory_max", "max", "max"),
+        ("memory_high", 60395520, "57.6M"),
         ("nofile", 10000, "10000"),
         ("memory_max", None, "-"),
     ],
