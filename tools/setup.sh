@@ -152,9 +152,13 @@ make_environment() {
     fi
 }
 
+# pip's messages are shown when it fails; what it has to say about its own settings is no news otherwise.
 pip_install() {
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --constraint "$ROOT/constraints.txt" "$@" </dev/null || fail "pip could not install; its messages are above"
+    messages=$("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --constraint "$ROOT/constraints.txt" "$@" 2>&1 </dev/null) || {
+        printf '%s\n' "$messages" >&2
+        fail "pip could not install what is needed; its messages are above"
+    }
 }
 
 # The build tools are installed first and used without build isolation: pip's isolated builds would ignore the
