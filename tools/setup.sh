@@ -123,7 +123,7 @@ ensure_python() {
             [ "$(id -u)" -ne 0 ] || update_lists
             wanted=$(python_to_install) || fail "Python $OLDEST or newer is needed, and this system's packages have none"
         }
-        install_packages "$wanted"
+        install_packages "$wanted" "$wanted-venv" "$wanted-dev" gcc libc6-dev libcap-dev
     fi
     python=$(find_python) || fail "Python $OLDEST or newer is needed; install it, or name it: make run PYTHON=/path/to/python3"
 }
