@@ -185,7 +185,7 @@ def asks_clock(node: ast.Attribute) -> bool:
 
 
 def check_single_thread(root: Path) -> list[str]:
-    """The supervisor forks, so it has one thread; only the kernel edge may import threading, to assert that."""
+    """The supervisor forks, so it has one thread; only the kernel edge may import threading, to check it."""
     found = []
     for module in modules(root):
         for imported in imports(module):
