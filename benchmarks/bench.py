@@ -1,7 +1,7 @@
 """First figures: how fast many services start, and what supervising them costs. Run it with `make bench`.
 
-Starts a real supervisor over sleeping services and looks at it from outside: /proc, its events, its API. Beside it,
-in the same run, the same processes by a bare `Popen(preexec_fn=...)` loop.
+Starts a real supervisor over sleeping services and looks at it from outside: /proc, its events, its API.
+Beside it, in the same run, the same processes by a bare `Popen(preexec_fn=...)` loop.
 """
 
 from __future__ import annotations
