@@ -66,8 +66,7 @@ def measure(count: int, idle_seconds: float, kills: int, profile: Path | None = 
         idle_cpu_percent = measure_idle(supervised.pid, idle_seconds)
         memory = read_memory_kib(supervised.pid)
         descriptors = count_descriptors(supervised.pid)
-        say(f"killing {kills} of them, one after the other")
-        kill_seconds = measure_kills(supervised, kills) if kills else ()
+        kill_seconds = measure_kills(supervised, kills)
         say("stopping")
     return Figures(
         count, running - supervised.launched_at, running - began, start_cpu, import_cpu,
@@ -109,6 +108,9 @@ def measure_idle(pid: int, seconds: float) -> float:
 
 def measure_kills(supervised: Supervised, kills: int) -> tuple[float, ...]:
     """Seconds from each SIGKILL of a main process to the event that its next run is running."""
+    if not kills:
+        return ()
+    say(f"killing {kills} of them, one after the other")
     killed_at: dict[tuple[str, int], float] = {}
     for number in range(kills):
         name = f"sleeper-{number * supervised.count // kills:04}"
