@@ -102,6 +102,9 @@ class ProcessScope:
         if self.populated():
             raise KernelError("release", f"the processes of the run of {self._main_pid}", errno.EBUSY)
 
+    def release(self) -> None:
+        """See `Enclosure`: nothing is held."""
+
     def _members(self) -> list[ProcessStat]:
         """Every live process of the run; what was once recognised stays so when its parents are gone."""
         table = {process.pid: process for process in read_stats(self._proc)}
@@ -163,6 +166,12 @@ def read_stat(proc: Path, pid: int) -> ProcessStat | None:
         return parse_stat((proc / str(pid) / "stat").read_text(errors="replace"))
     except (OSError, ValueError):
         return None
+
+
+def started_ticks(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 when it has ended."""
+    process = read_stat(Path("/proc"), pid)
+    return process.started_ticks if process else 0
 
 
 def read_stats(proc: Path) -> Iterator[ProcessStat]:

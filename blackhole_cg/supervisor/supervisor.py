@@ -16,13 +16,16 @@ from typing import Self
 
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
+from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
+from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.clock import Clock, loop_clock, wall_text
 from blackhole_cg.runner.host import Host
 from blackhole_cg.supervisor.api import SupervisorApi
@@ -31,6 +34,7 @@ from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.takeover import take_over
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +71,8 @@ class Supervisor:
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
+        self._remembered: set[str] = set()
+        self._adopted: dict[str, RunRecord] = {}
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -107,18 +113,30 @@ class Supervisor:
         self._stack.callback(database.close)
         self.events = EventStore(database)
         self._stack.callback(self.events.close)
+        self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble(clock))
         self._stack.callback(self.outputs.close)
-        around = Surroundings(self._host, clock, self.outputs.open, self.events.append)
+        around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states)
         self.services = Services(self.spec, around)
-        with suppress(StoreError):  # told already; the numbers begin anew
-            self.services.continue_from(self.events.newest_run_ids())
-        self._reporter = Reporter(clock, self.outputs.pumps)
+        await self._carry_on(clock)
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._record_problems(clock, problems)
         group = self.spec.runtime.control_group
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+
+    async def _carry_on(self, clock: Clock) -> None:
+        """Number runs on, and take over what an earlier supervisor left running."""
+        with suppress(StoreError):  # told already; the numbers begin anew
+            for name, run_id in self.events.newest_run_ids().items():
+                if name in self.services.runners:
+                    self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
+        memory = self._states.load()
+        self._states.begin(self._host.facts.boot_id)
+        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        if memory.boot_id == self._host.facts.boot_id:
+            self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
         """Where orphans of services fall to us, they would stay zombies for ever."""
@@ -137,6 +155,8 @@ class Supervisor:
             OperationError: a required one could not start; what this call began is stopped again.
         """
         asked = self._accept(names)
+        if not names:
+            asked = [name for name in asked if self._is_wanted(name)]
         await self.services.operations.start(asked, again=bool(names))
 
     async def stop(self, *names: str) -> None:
@@ -192,6 +212,13 @@ class Supervisor:
             self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
         await asyncio.shield(self._shutdown_task)
 
+    async def detach(self) -> None:
+        """Give everything back but the services: they run on, for the next supervisor to take over."""
+        self.stopping = True
+        for runner in self.services.runners.values():
+            runner.detach()
+        await self._stack.aclose()
+
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
         self.stopping = True
@@ -207,6 +234,9 @@ class Supervisor:
             _log.warning("shutdown took longer than %gs: killing %s", seconds, ", ".join(self._live()))
             await self._kill_rest()
         finally:
+            self.outputs.remove()
+            if not self._live():
+                self._states.clear()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -224,6 +254,16 @@ class Supervisor:
         if self.stopping:
             raise OperationError("the supervisor is shutting down")
         return self.services.check_names(names) if names else self.services.enabled()
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
+
+        That is known only of a service that an earlier supervisor left; without one, everything is wanted.
+        """
+        if name not in self._remembered:
+            return True
+        status = self.services.runners[name].status
+        return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
 
     # ---- limits and losses ----
 
