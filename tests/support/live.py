@@ -70,7 +70,7 @@ class Live:
         places = {"runtime": self.runtime_dir, "state": self.state_dir, "log": self.log_dir}
         options = ["--cgroup-root", str(self.cgroup_root)]
         options += [text for name, path in places.items() for text in (f"--{name}-dir", str(path))]
-        with self.output.open("ab") as output:
+        with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [
                     *wrapper,
