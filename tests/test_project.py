@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import click
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -236,8 +237,6 @@ def test_readme_names_only_make_targets_that_exist() -> None:
 
 
 def test_readme_names_only_commands_that_exist() -> None:
-    import click
-
     from blackhole_cg.cli.main import cli
 
     named = readme_commands("blackhole-cg")
