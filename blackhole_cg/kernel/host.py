@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from blackhole_cg.core.facts import HostFacts
+from blackhole_cg.core.facts import HostFacts, LimitProblem
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, Stream
@@ -75,15 +75,15 @@ class LinuxHost:
         """How many orphans have been reaped so far."""
         return self._children.strangers_total
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
-        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
+        """Each limit of `spec` that cannot be enforced here."""
         found = self._limit_writer().problems(spec)
         for rlimit in self._abilities.bounds.plan(spec.limits.rlimits, clamp=False):
             if rlimit.problem is not None:
-                found.append(f"{spec.name}: {rlimit.name} {rlimit.requested}: {rlimit.problem}")
+                found.append(LimitProblem(spec.name, rlimit.name, rlimit.requested, rlimit.problem))
         obstacle = self._abilities.oom_score_obstacle(spec.oom_score_adj)
         if spec.oom_score_adj and obstacle is not None:
-            found.append(f"{spec.name}: {OOM_SCORE} {spec.oom_score_adj}: {obstacle}")
+            found.append(LimitProblem(spec.name, OOM_SCORE, spec.oom_score_adj, obstacle))
         return found
 
     def open(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
@@ -82,8 +82,8 @@ class Host(Protocol):
     def reap_strangers(self) -> int:
         """Reap every child that has ended; the statuses of main processes still reach their runs."""
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
-        """Each limit of `spec` that cannot be enforced here, as "NAME: LIMIT VALUE: why"."""
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
+        """Each limit of `spec` that cannot be enforced here."""
 
     def open(self) -> None:
         """Claim the cgroup root and enable the controllers. Raises CgroupError; touches no service."""

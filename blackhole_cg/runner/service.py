@@ -202,8 +202,6 @@ class ServiceRunner:
             self._note_change(before)
 
     def _note_change(self, before: ServiceStatus) -> None:
-        if self.status.started_at not in (None, before.started_at):
-            self.started_wall = self._clock.wall()
         if self.status.last_exit is not before.last_exit:
             self.last_exit_wall = self._clock.wall()
         for waiter in self._waiters:
@@ -249,6 +247,7 @@ class ServiceRunner:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))
             return
+        self.started_wall = self._clock.wall()
         self._listener.run_began(self, self.run, run_id)
         self._start_watching(self._watch(self.run, run_id), run_id)
 

@@ -100,17 +100,16 @@ class Services:
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """Remember who the run is."""
-        host, clock = self._surroundings.host, self._surroundings.clock
         self._surroundings.states.save_run(
             RunRecord(
                 service=runner.name,
                 run_id=run_id,
-                boot_id=host.facts.boot_id,
+                boot_id=self._surroundings.host.facts.boot_id,
                 pid=run.pid,
                 started_ticks=run.started_ticks,
                 cgroup=run.cgroup,
                 config_hash=runner.spec.config_hash,
-                started_wall=wall_text(clock.wall()),
+                started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 limits=run.limits,
             )
         )

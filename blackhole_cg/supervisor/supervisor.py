@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
-from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.facts import EventRecord, HostFacts, LimitProblem, ServiceInfo
 from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
@@ -267,19 +267,23 @@ class Supervisor:
 
     # ---- limits and losses ----
 
-    def _check_isolation(self) -> dict[str, list[str]]:
-        """What cannot be enforced, by service. Raises IsolationError where that is refused."""
-        found = {name: self._host.problems(spec) for name, spec in self.spec.services.items()}
-        problems = {name: lines for name, lines in found.items() if lines}
+    def _check_isolation(self) -> list[LimitProblem]:
+        """The limits that cannot be enforced. Raises IsolationError where that is refused."""
+        problems = [each for spec in self.spec.services.values() for each in self._host.problems(spec)]
         if problems and self.spec.runtime.isolation is Isolation.REQUIRED:
-            raise IsolationError([line for lines in problems.values() for line in lines])
+            raise IsolationError([str(problem) for problem in problems])
         return problems
 
-    def _record_problems(self, clock: Clock, problems: dict[str, list[str]]) -> None:
-        for name, lines in problems.items():
-            for line in lines:
-                _log.warning("not enforced: %s", line, extra={"service": name})
-                self._record(clock, name, "limit", f"not enforced: {line.removeprefix(f'{name}: ')}")
+    def _record_problems(self, clock: Clock, problems: Sequence[LimitProblem]) -> None:
+        """An event for each limit of each service; in the log, one warning for each reason."""
+        for problem in problems:
+            limit = str(problem).removeprefix(f"{problem.service}: ")
+            self._record(clock, problem.service, "limit", f"not enforced: {limit}")
+        for reason in dict.fromkeys(problem.reason for problem in problems):
+            same = [problem for problem in problems if problem.reason == reason]
+            limits = ", ".join(dict.fromkeys(problem.limit for problem in same))
+            services = ", ".join(dict.fromkeys(problem.service for problem in same))
+            _log.warning("not enforced: %s (%s) of %s", limits, reason, services)
 
     def _record_trouble(self, clock: Clock) -> Callable[[str, str], None]:
         return lambda service, detail: self._record(clock, service, "log", detail)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
@@ -124,7 +124,7 @@ class FakeHost:
         self.live: dict[str, FakeRun] = {}
         self.history: list[tuple[str, str]] = []
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
-        self.limit_problems: dict[str, list[str]] = {}
+        self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
         self._descriptors: list[int] = []
 
@@ -133,7 +133,7 @@ class FakeHost:
     def reap_strangers(self) -> int:
         return 0
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
         return self.limit_problems.get(spec.name, [])
 
     def open(self) -> None:

@@ -92,7 +92,8 @@ class Live:
 
     def ready(self) -> Live:
         """Wait until everything is up."""
-        eventually(lambda: "all services running" in self.text() or self.ended(), "all services running", 60)
+        up = re.compile("^(all services running|running, but for)", re.MULTILINE)
+        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 60)
         assert not self.ended(), self.text()
         return self
 

@@ -86,10 +86,8 @@ def test_a_service_that_ended_while_nobody_watched_is_restarted_by_its_policy(su
     for name in services:
         os.kill(services[name]["pid"], signal.SIGKILL)
     eventually(lambda: not alive(services["gone"]["pid"]), "gone is gone")
-    live.start()
-    eventually(
-        lambda: "all services running" in live.text() and live.status("gone")["run_id"] == 2, "up again"
-    )
+    live.start().ready()
+    eventually(lambda: live.status("gone")["run_id"] == 2, "gone runs again")
     live.until("gone", "running")
     assert live.status("never")["state"] == "failed"
     assert live.until("parent", "running")["run_id"] == 2
