@@ -50,6 +50,7 @@ from blackhole_cg.core.restart import (
     RestartHistory,
     RunEnd,
     decide_restart,
+    exit_reason,
 )
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Desired, Reason, State
@@ -263,15 +264,6 @@ def _reset_to_stopped(status: ServiceStatus, event: ResetRequested, context: Con
     return replace(
         cleared, state=State.STOPPED, desired=Desired.DOWN, cause=Reason.OPERATOR, detail="reset requested"
     ), ()
-
-
-def exit_reason(status: ExitStatus) -> Reason:
-    """The word for an exit that nobody asked for."""
-    if status.oom_killed:
-        return Reason.OOM
-    if status.signal is not None:
-        return Reason.SIGNALLED
-    return Reason.EXITED if status.code is not None else Reason.UNKNOWN
 
 
 # ---- tables -----------------------------------------------------------------------------------------------
