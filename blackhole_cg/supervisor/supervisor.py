@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
@@ -46,10 +47,13 @@ class Supervisor:
     """Supervises the services of one configuration; an asynchronous context manager.
 
     Args:
-        spec: what to run.
+        config: what to run: the path of a configuration file, or one that is resolved already.
         paths: where sockets, state and logs are kept; the default directories when None.
         host: the machine; this one when None.
         console: also shows what services write.
+
+    Raises:
+        ConfigError: the configuration file is wrong.
     """
 
     services: Services
@@ -58,16 +62,17 @@ class Supervisor:
 
     def __init__(
         self,
-        spec: SupervisorSpec,
+        config: SupervisorSpec | str | Path,
         *,
         paths: Paths | None = None,
         host: Host | None = None,
         console: Console | None = None,
     ) -> None:
-        self.spec = spec
         self.paths = paths or default_paths(os.environ, os.geteuid())
+        self.spec = config if isinstance(config, SupervisorSpec) else load_spec(config, self.paths)
         self.stopping = False
-        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, spec.runtime.isolation))
+        isolation = self.spec.runtime.isolation
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
@@ -292,3 +297,11 @@ class Supervisor:
         run_id = self.services.runners[service].status.run_id
         at_wall = wall_text(clock.wall())
         self.events.append(EventRecord(at_wall, service, run_id, kind, None, None, Reason.UNKNOWN, detail))
+
+
+def load_spec(path: str | Path, paths: Paths) -> SupervisorSpec:
+    """The configuration in a file, resolved with this process's environment. Raises ConfigError."""
+    from blackhole_cg.kernel.files import host_context, load
+
+    context = host_context(str(paths.runtime_dir), os.environ)
+    return load(str(path), os.environ, context)[1]
