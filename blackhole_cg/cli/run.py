@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,15 +88,16 @@ def run_command(**options: Any) -> None:
     """
     import asyncio
 
-    from blackhole_cg.cli.loading import load_config
+    from blackhole_cg.cli.loading import ApartLoader
     from blackhole_cg.cli.logging_setup import set_up_logging
 
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
     paths = choose_paths(chosen)
-    _, configured = load_config(chosen.config_file, paths.runtime_dir)
-    spec = override(configured, chosen)
+    loader = ApartLoader(chosen.config_file, paths.runtime_dir)
+    import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
+    spec = override(loader.result(), chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
     asyncio.run(_serve(spec, paths, chosen, log))
 

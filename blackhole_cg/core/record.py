@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from blackhole_cg.core.facts import ExitStatus, LimitState
@@ -42,7 +42,7 @@ class Memory:
 
 def render_status(status: ServiceStatus) -> str:
     """A status as JSON text."""
-    return json.dumps(asdict(status))
+    return _render(status)
 
 
 def parse_status(text: str) -> ServiceStatus:
@@ -60,7 +60,7 @@ def parse_status(text: str) -> ServiceStatus:
 
 def render_run(run: RunRecord) -> str:
     """A run as JSON text."""
-    return json.dumps(asdict(run))
+    return _render(run)
 
 
 def parse_run(text: str) -> RunRecord:
@@ -68,6 +68,15 @@ def parse_run(text: str) -> RunRecord:
     data = _known(RunRecord, json.loads(text))
     data["limits"] = {name: LimitState(**state) for name, state in data["limits"].items()}
     return RunRecord(**data)
+
+
+def _render(value: ServiceStatus | RunRecord) -> str:
+    """This is on the path of every change of state, where dataclasses.asdict, which copies, is too slow."""
+    return json.dumps(value, default=_fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _parse_last_exit(data: dict[str, Any]) -> LastExit:
