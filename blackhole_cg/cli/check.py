@@ -28,12 +28,13 @@ def check_command(config_file: Path, as_json: bool) -> None:
     from blackhole_cg.cli.loading import load_config
 
     try:
-        names = list(load_config(config_file).spec.services)
+        _, spec = load_config(config_file)
     except ConfigError as error:
         if as_json:
             click.echo(json.dumps({"ok": False, "errors": [asdict(each) for each in error.diagnostics]}))
         raise
     if as_json:
-        click.echo(json.dumps({"ok": True, "services": names}))
+        click.echo(json.dumps({"ok": True, "services": list(spec.services)}))
     else:
-        click.echo(f"{config_file}: ok, {len(names)} service{'' if len(names) == 1 else 's'}")
+        count = len(spec.services)
+        click.echo(f"{config_file}: ok, {count} service{'' if count == 1 else 's'}")

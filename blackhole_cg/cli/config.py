@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -29,15 +28,12 @@ def show_command(config_file: Path, as_json: bool) -> None:
       blackhole-cg config show --config blackhole.yaml
       blackhole-cg config show --json | jq .services.web.resources
     """
-    from blackhole_cg.cli.loading import load_config
+    from blackhole_cg.cli.loading import load_config, make_context
+    from blackhole_cg.core.config import render_yaml, show_config
 
-    effective = load_config(config_file).redacted()
-    if as_json:
-        click.echo(json.dumps(effective))
-        return
-    import yaml
-
-    click.echo(yaml.safe_dump(effective, sort_keys=False, allow_unicode=True), nl=False)
+    loaded, _ = load_config(config_file)
+    shown = show_config(loaded, make_context())
+    click.echo(json.dumps(shown) if as_json else render_yaml(shown), nl=as_json)
 
 
 @config_command.command("schema", short_help="Print the JSON Schema of blackhole.yaml.")
@@ -48,5 +44,6 @@ def schema_command() -> None:
     Examples:
       blackhole-cg config schema > blackhole.schema.json
     """
-    schema = import_module("blackhole_cg.core.config.schema").config_schema()
-    click.echo(json.dumps(schema, indent=2))
+    from blackhole_cg.core.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))

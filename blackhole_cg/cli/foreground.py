@@ -67,7 +67,12 @@ class Foreground:
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if not self._asked.is_set():
-            await starting
+            try:
+                await starting
+            except OperationError as error:
+                if error.rolled_back:
+                    raise
+                logger.warning("%s", error)  # only services that are not required: the others go on
             return True
         await self._supervisor.shutdown()
         with suppress(OperationError):  # of course it did not reach its goal

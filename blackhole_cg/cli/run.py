@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,14 +88,30 @@ def run_command(**options: Any) -> None:
     """
     import asyncio
 
-    from blackhole_cg.cli.loading import load_config
+    from blackhole_cg.cli.loading import ApartLoader
     from blackhole_cg.cli.logging_setup import set_up_logging
 
     chosen = RunOptions(**options)
+    if chosen.cgroup_root is None:
+        enter_scope()
     paths = choose_paths(chosen)
-    spec = override(load_config(chosen.config_file).spec, chosen)
+    loader = ApartLoader(chosen.config_file, paths.runtime_dir)
+    import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
+    spec = override(loader.result(), chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
     asyncio.run(_serve(spec, paths, chosen, log))
+
+
+def enter_scope() -> None:
+    """Where systemd manages the cgroups and has given us none, begin again in a delegated scope."""
+    from blackhole_cg.kernel.delegation import find_manager, scope_command
+    from blackhole_cg.kernel.facts import find_cgroup_place
+
+    manager = find_manager(os.environ, os.geteuid())
+    again = [sys.executable, "-m", "blackhole_cg.cli.main", *sys.argv[1:]]
+    command = scope_command(find_cgroup_place(None), manager, os.environ, again)
+    if command is not None:
+        os.execv(command[0], command)
 
 
 def choose_paths(options: RunOptions) -> Paths:
@@ -125,7 +142,8 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
 
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
-    host = LinuxHost(HostOptions(paths.runtime_dir, spec.runtime.isolation, options.cgroup_root))
+    isolation = spec.runtime.isolation
+    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
     supervisor = Supervisor(spec, paths=paths, host=host, console=console)
 
     def announce() -> None:

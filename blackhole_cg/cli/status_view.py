@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from blackhole_cg.cli.terminal import Cell, Column, Screen, printable, render_table
 from blackhole_cg.cli.times import local_time
@@ -24,6 +24,7 @@ STATE_STYLES: Final = {
     "stopped": ("dim",),
 }
 _HEALTH_STYLES: Final = {"healthy": ("green",), "unhealthy": ("red", "bold")}
+_LONGEST_SIZE: Final = 5  # "1536M"; longer ones are hard to compare
 _SHOWN_BESIDE_USAGE: Final = ("cpu_max", "memory_max")
 _SELDOM_OF_INTEREST: Final = ("memory_high", "memory_oom_group", "cpu_weight", "oom_score_adj")
 
@@ -62,8 +63,8 @@ def _columns(services: Sequence[Info]) -> list[Column]:
         Column("PID", [_cell(info["pid"]) for info in services], right=True),
         Column("UPTIME", [Cell(_duration(info["uptime_seconds"])) for info in services], right=True),
         Column("RESTARTS", [_cell(info["restarts"]) for info in services], right=True),
-        Column("CPU", [Cell(_usage(info, "cpu_percent", "cpu_max")) for info in services], right=True),
-        Column("MEMORY", [Cell(_usage(info, "memory_bytes", "memory_max")) for info in services], right=True),
+        _usage_column("CPU", services, "cpu_percent", "cpu_max"),
+        _usage_column("MEMORY", services, "memory_bytes", "memory_max"),
         Column("LIMITS", [Cell(_other_limits(info["limits"])) for info in services], optional=True),
     ]
 
@@ -81,18 +82,27 @@ def _duration(seconds: float | None) -> str:
     return _NOTHING if seconds is None else format_duration(seconds)
 
 
-def _usage(info: Info, metric: str, limit_name: str) -> str:
-    """What is used and what is allowed: "61M/512M"; "61M/(512M)" when the limit is not in force."""
+def _usage_column(title: str, services: Sequence[Info], metric: str, limit_name: str) -> Column:
+    """What is used and what is allowed, or on a narrow screen only what is used."""
+    used = [_used(info, metric) for info in services]
+    both = [Cell(text + _allowed(info, limit_name)) for text, info in zip(used, services, strict=True)]
+    return Column(title, both, right=True, brief=[Cell(text) for text in used])
+
+
+def _used(info: Info, metric: str) -> str:
     value = info["usage"].get(metric)
-    show = _percent if metric == "cpu_percent" else format_size
-    used = _NOTHING if value is None else show(value)
+    if value is None:
+        return _NOTHING
+    return _percent(value) if metric == "cpu_percent" else format_size(value)
+
+
+def _allowed(info: Info, limit_name: str) -> str:
+    """ "/512M", or "/(512M)" when it is not in force; nothing where there is no limit or no process."""
     limit = info["limits"].get(limit_name)
-    if limit is None or limit["requested"] is None or str(limit["requested"]).startswith("max"):
-        return used
-    if value is None and info["pid"] is None:
-        return used
+    if limit is None or info["pid"] is None or str(limit["requested"]).startswith("max"):
+        return ""
     allowed = short_value(limit_name, limit["requested"])
-    return f"{used}/{allowed}" if limit["enforced"] else f"{used}/({allowed})"
+    return f"/{allowed}" if limit["enforced"] else f"/({allowed})"
 
 
 def _other_limits(limits: Mapping[str, Info]) -> str:
@@ -123,12 +133,22 @@ def limit_notes(services: Sequence[Info], screen: Screen) -> Iterable[str]:
     for info in services:
         missing = {name: limit for name, limit in info["limits"].items() if not limit["enforced"]}
         if missing:
-            reasons = dict.fromkeys(limit["reason"] for limit in missing.values() if limit["reason"])
-            why = f" ({printable('; '.join(reasons))})" if reasons else ""
+            reasons = _join_reasons(limit["reason"] for limit in missing.values() if limit["reason"])
+            why = f" ({printable(reasons)})" if reasons else ""
             groups.setdefault(", ".join(missing) + why, []).append(info["name"])
     for text, names in groups.items():
         for line in screen.wrap(f"{', '.join(names)}: not enforced: {text}"):
             yield screen.paint(line, "yellow")
+
+
+def _join_reasons(reasons: Iterable[str]) -> str:
+    """ "cpu, memory: bound to v1" for "cpu: bound to v1" and "memory: bound to v1"."""
+    subjects: dict[str, list[str]] = {}
+    for reason in dict.fromkeys(reasons):
+        subject, colon, cause = reason.partition(": ")
+        subjects.setdefault(cause if colon else reason, []).extend([subject] if colon else [])
+    parts = (f"{', '.join(names)}: {cause}" if names else cause for cause, names in subjects.items())
+    return "; ".join(parts)
 
 
 # ---- one service ----
@@ -187,22 +207,23 @@ def _all_usage(info: Info) -> str:
     if usage.get("memory_bytes") is not None:
         parts.append(f"memory {format_size(usage['memory_bytes'])}")
     if usage.get("pids") is not None:
-        parts.append(f"{usage['pids']} pids")
+        parts.append(f"pids {usage['pids']}")
     return ", ".join(parts) or _NOTHING
 
 
 def _limit_columns(limits: Mapping[str, Info]) -> list[Column]:
-    values = list(limits.values())
     return [
         Column("LIMIT", [Cell(name) for name in limits]),
-        Column("REQUESTED", [Cell(_value(name, limits[name]["requested"])) for name in limits]),
-        Column("EFFECTIVE", [Cell(_value(name, limits[name]["effective"])) for name in limits]),
-        Column(
-            "ENFORCED",
-            [Cell("yes", ("green",)) if limit["enforced"] else Cell("no", ("yellow",)) for limit in values],
-        ),
-        Column("HOW, OR WHY NOT", [Cell(printable(limit["reason"] or "")) for limit in values]),
+        Column("REQUESTED", [Cell(_exact_value(name, limits[name]["requested"])) for name in limits]),
+        Column("EFFECTIVE", [Cell(_exact_value(name, limits[name]["effective"])) for name in limits]),
+        Column("ENFORCED", [_enforced_cell(limit) for limit in limits.values()], wraps=True),
     ]
+
+
+def _enforced_cell(limit: Info) -> Cell:
+    """Whether it is in force, and how or why not."""
+    answer, style = ("yes", "green") if limit["enforced"] else ("no", "yellow")
+    return Cell(f"{answer}: {printable(limit['reason'])}" if limit["reason"] else answer, (style,))
 
 
 # ---- values ----
@@ -221,23 +242,23 @@ def _cpu_share(text: str) -> str | None:
 
 
 def short_value(name: str, value: object) -> str:
-    """A limit in the unit that people use."""
-    if name == "cpu_max" and isinstance(value, str):
-        return _cpu_share(value) or value
-    if name.startswith("memory_") and isinstance(value, int) and not isinstance(value, bool):
-        return format_size(value)
-    return _value(name, value)
+    """A limit in the unit that people use, in about three digits."""
+    return format_size(value) if _is_size(value, name) else _exact_value(name, value)
 
 
-def _value(name: str, value: object) -> str:
-    """A limit as the kernel has it, with the human form beside it where that says more."""
+def _exact_value(name: str, value: object) -> str:
+    """A limit in the unit that people use, exact where that is short: 64M, 57.6M."""
     if value is None:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name == "cpu_max" and isinstance(value, str) and (share := _cpu_share(value)):
-        return f"{value} ({share})"
-    if name.startswith("memory_") and isinstance(value, int):
-        exact = render_size(value)
-        return str(value) if exact == str(value) else f"{value} ({exact})"
-    return str(value)
+    if name == "cpu_max" and isinstance(value, str):
+        return _cpu_share(value) or value
+    if not _is_size(value, name):
+        return str(value)
+    exact = render_size(value)
+    return exact if len(exact) <= _LONGEST_SIZE else format_size(value)
+
+
+def _is_size(value: object, name: str) -> TypeGuard[int]:
+    return name.startswith("memory_") and isinstance(value, int) and not isinstance(value, bool)

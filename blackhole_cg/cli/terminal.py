@@ -7,7 +7,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Final, TextIO
 
 _SGR: Final = {
@@ -62,65 +63,78 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. When the screen is too narrow, `optional` ones go and `shrinks` ones are cut."""
+    """One column of a table, and what may become of it on a narrow screen.
+
+    An `optional` one goes, a `brief` text takes the place of the longer one, what `shrinks` is cut and what
+    `wraps` is continued below; it is tried in this order.
+    """
 
     title: str
     cells: Sequence[Cell]
     right: bool = False
     optional: bool = False
+    brief: Sequence[Cell] | None = None
     shrinks: bool = False
+    wraps: bool = False
 
     @property
     def width(self) -> int:
         """Of its widest cell."""
-        return max(len(self.title), *(len(cell.text) for cell in self.cells), 0)
+        return max([len(self.title), *(len(cell.text) for cell in self.cells)])
 
 
 def render_table(columns: Sequence[Column], screen: Screen) -> list[str]:
     """The lines of a table, its titles first."""
-    shown, widths = _fit(columns, screen.width)
+    shown = _fit(list(columns), screen.width)
+    widths = [_shrunk_width(shown, place, screen.width) for place in range(len(shown))]
     rows = [[Cell(column.title, ("bold",)) for column in shown]]
     rows += [list(row) for row in zip(*(column.cells for column in shown), strict=True)]
-    return [_GAP.join(_cells(row, shown, widths, screen)).rstrip() for row in rows]
+    return [line for row in rows for line in _render_row(row, shown, widths, screen)]
 
 
-def _cells(row: list[Cell], columns: Sequence[Column], widths: list[int], screen: Screen) -> list[str]:
-    """Painted and padded; the last one is not padded, so that no line ends in colourless blanks."""
-    found = []
-    for place, (cell, column, width) in enumerate(zip(row, columns, widths, strict=True)):
-        text = cut(cell.text, width)
-        blanks = " " * (width - len(text))
-        painted = screen.paint(text, *cell.styles)
-        last = place == len(row) - 1
-        found.append(blanks + painted if column.right else painted + ("" if last else blanks))
-    return found
+def _fit(columns: list[Column], width: int | None) -> list[Column]:
+    """The columns, less what is optional and shorter where possible, as far as the width demands it."""
+    for column in reversed(columns.copy()):
+        if column.optional and _excess(columns, width) > 0:
+            columns.remove(column)
+    for place, column in enumerate(columns):
+        if column.brief is not None and _excess(columns, width) > 0:
+            columns[place] = replace(column, cells=column.brief)
+    return columns
 
 
-def _fit(columns: Sequence[Column], width: int | None) -> tuple[list[Column], list[int]]:
-    shown = list(columns)
-    widths = [column.width for column in shown]
-    if width is None:
-        return shown, widths
-    for column in reversed(columns):
-        if column.optional and _total(widths) > width:
-            place = shown.index(column)
-            room = width - _total(widths) + widths[place]
-            if room >= 2 * _NARROWEST_CELL:
-                widths[place] = room
-            else:
-                del shown[place], widths[place]
-    for place, column in enumerate(shown):
-        if column.shrinks and _total(widths) > width:
-            widths[place] = max(_NARROWEST_CELL, widths[place] - (_total(widths) - width))
-    return shown, widths
+def _shrunk_width(columns: Sequence[Column], place: int, width: int | None) -> int:
+    """Of one column, if it is the one that gives way: there is one at most in a table."""
+    column = columns[place]
+    excess = _excess(columns, width)
+    if not (column.shrinks or column.wraps) or excess <= 0:
+        return column.width
+    return max(_NARROWEST_CELL, column.width - excess)
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
+def _excess(columns: Sequence[Column], width: int | None) -> int:
+    """By how much the columns are wider than the screen."""
+    total = sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1)
+    return 0 if width is None else total - width
 
 
-def cut(text: str, width: int) -> str:
-    """The text in at most `width` columns."""
+def _render_row(row: list[Cell], columns: Sequence[Column], widths: list[int], screen: Screen) -> list[str]:
+    parts = [
+        textwrap.wrap(cell.text, width) or [""] if column.wraps else [_cut(cell.text, width)]
+        for cell, column, width in zip(row, columns, widths, strict=True)
+    ]
+    lines = []
+    for texts in zip_longest(*parts, fillvalue=""):
+        line = ""
+        for text, cell, column, width in zip(texts, row, columns, widths, strict=True):
+            painted = screen.paint(text, *cell.styles)
+            blanks = " " * (width - len(text))
+            line += (blanks + painted if column.right else painted + blanks) + _GAP
+        lines.append(line.rstrip())
+    return lines
+
+
+def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_EVENTS: Final = 1000
 _BODY_MAX_BYTES: Final = 64 * 1024
 _CLOSE_TIMEOUT_SECONDS: Final = 2.0
-_PEER: Final = "peer"
 
 _STATUS_OF_KIND: Final = {
     "bad_request": 400,
@@ -101,21 +100,23 @@ class ControlServer:
         self._runner = runner
 
     async def close(self) -> None:
-        """Take the socket away, end every stream, give open requests a moment, and cut what is left."""
+        """Take the socket away, end every stream, give operations a moment, and answer what is left."""
         if self._runner is None:
             return
         self._socket_path.unlink(missing_ok=True)
         self._streams.end_all()
-        await self._runner.cleanup()
-        self._runner = None
+        if self._wishes:
+            await asyncio.wait(self._wishes, timeout=_CLOSE_TIMEOUT_SECONDS)
         for wish in self._wishes:
             wish.cancel()
+        await self._runner.cleanup()
+        self._runner = None
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Let in whom the socket is for, and turn every error into the one shape of an error."""
         try:
-            request[_PEER] = self._admit(request)
+            self._admit(_peer_of(request))
             return await handler(request)
         except ConnectionError:
             raise  # the client left
@@ -127,14 +128,9 @@ class ControlServer:
             logger.exception("cannot answer %s %s", request.method, request.path)
             return _refuse("internal", f"cannot answer {request.method} {request.path}: {error!r}")
 
-    def _admit(self, request: web.Request) -> Peer:
-        connection = request.get_extra_info("socket")
-        if connection is None:
-            raise ConnectionResetError("the client left")
-        peer = read_peer(connection)
+    def _admit(self, peer: Peer) -> None:
         if not self._access.allows(peer):
             raise ControlError("forbidden", f"user {peer.uid} may not use this supervisor's control socket")
-        return peer
 
     async def _get_healthz(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
@@ -209,7 +205,7 @@ class ControlServer:
         await request.read()  # it has no meaning, but an endless one is refused
         names = self._select(request.match_info["names"])
         self._refuse_when_stopping()
-        peer: Peer = request[_PEER]
+        peer = _peer_of(request)
         logger.info(
             "%s of %s asked for by user %d, pid %d", action, ", ".join(names) or "all", peer.uid, peer.pid
         )
@@ -225,7 +221,12 @@ class ControlServer:
         task = asyncio.create_task(wish)
         self._wishes.add(task)
         task.add_done_callback(self._forget)
-        await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise  # the client left
+            raise ControlError("stopping", "the supervisor ended before this was done") from None
 
     def _forget(self, wish: asyncio.Task[None]) -> None:
         self._wishes.discard(wish)
@@ -250,6 +251,13 @@ class ControlServer:
     def _refuse_when_stopping(self) -> None:
         if self._operations.stopping:
             raise ControlError("stopping", "the supervisor is shutting down")
+
+
+def _peer_of(request: web.Request) -> Peer:
+    connection = request.get_extra_info("socket")
+    if connection is None:
+        raise ConnectionResetError("the client left")
+    return read_peer(connection)
 
 
 def _answer(value: Any, status: int = 200) -> web.Response:

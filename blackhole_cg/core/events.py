@@ -105,6 +105,15 @@ class BackoffElapsed:
     run_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A run that an earlier supervisor began is ours now. `started_at` is monotonic seconds."""
+
+    run_id: int
+    pid: int
+    started_at: float
+
+
 Event = (
     StartRequested
     | StopRequested
@@ -119,6 +128,7 @@ Event = (
     | RunEnded
     | StopTimedOut
     | BackoffElapsed
+    | Adopted
 )
 EVENTS: Final[tuple[type[Event], ...]] = get_args(Event)
 

@@ -28,6 +28,20 @@ class LimitState:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitProblem:
+    """A limit of a service that cannot be enforced here, and why."""
+
+    service: str
+    limit: str  # the limit's name, or what cannot be done at all
+    requested: int | str | bool | None
+    reason: str
+
+    def __str__(self) -> str:
+        value = "" if self.requested is None else f" {self.requested}"
+        return f"{self.service}: {self.limit}{value}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """What this host can do for us; every absent ability comes with its reason."""
 

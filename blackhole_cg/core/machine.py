@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from blackhole_cg.core.events import (
+    Adopted,
     Announce,
     ArmTimer,
     BackoffElapsed,
@@ -49,6 +50,7 @@ from blackhole_cg.core.restart import (
     RestartHistory,
     RunEnd,
     decide_restart,
+    exit_reason,
 )
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Desired, Reason, State
@@ -166,6 +168,12 @@ def _spawned(status: ServiceStatus, event: SpawnSucceeded, context: Context) -> 
     return replace(running, last_error=None), ()
 
 
+def _adopted(status: ServiceStatus, event: Adopted, context: Context) -> Step:
+    """A run goes on; whatever else was remembered of the service is in the status already."""
+    running = replace(status, state=State.RUNNING, desired=Desired.UP, pid=event.pid, ending=None)
+    return replace(running, started_at=event.started_at, detail=f"pid {event.pid} taken over"), ()
+
+
 def _stop(status: ServiceStatus, event: StopRequested | RestartRequested, context: Context) -> Step:
     desired = Desired.UP if isinstance(event, RestartRequested) else Desired.DOWN
     detail = "restart requested" if isinstance(event, RestartRequested) else event.detail
@@ -258,15 +266,6 @@ def _reset_to_stopped(status: ServiceStatus, event: ResetRequested, context: Con
     ), ()
 
 
-def exit_reason(status: ExitStatus) -> Reason:
-    """The word for an exit that nobody asked for."""
-    if status.oom_killed:
-        return Reason.OOM
-    if status.signal is not None:
-        return Reason.SIGNALLED
-    return Reason.EXITED if status.code is not None else Reason.UNKNOWN
-
-
 # ---- tables -----------------------------------------------------------------------------------------------
 
 
@@ -287,6 +286,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STOPPED, RestartRequested): Transition(_start, (_S.WAITING,)),
     (_S.STOPPED, ResetRequested): Transition(_reset, (_S.STOPPED,)),
     (_S.STOPPED, StopRequested): Transition(_stay_down, (_S.STOPPED,)),
+    (_S.STOPPED, Adopted): Transition(_adopted, (_S.RUNNING,)),
     (_S.WAITING, StartRequested): Transition(_want_up, (_S.WAITING,)),
     (_S.WAITING, RestartRequested): Transition(_want_up, (_S.WAITING,)),
     (_S.WAITING, StopRequested): Transition(_cancel_start, (_S.STOPPED,)),
@@ -350,6 +350,11 @@ IGNORED: Final[dict[tuple[State, type[Event]], str]] = {
         (state, BackoffElapsed): "a newer wish overtook the delay"
         for state in State
         if state is not _S.RESTARTING
+    },
+    **{
+        (state, Adopted): "a run is taken over before anything else happens"
+        for state in State
+        if state is not _S.STOPPED
     },
     (_S.RUNNING, StartRequested): _RUNS,
     (_S.STARTING, MainExited): "exits are reported after the outcome of the spawn",

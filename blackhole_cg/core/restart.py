@@ -12,7 +12,7 @@ from typing import Final
 
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.spec import RestartPolicy, ServiceSpec
-from blackhole_cg.core.words import MAX, RestartWhen, ServiceType
+from blackhole_cg.core.words import MAX, Reason, RestartWhen, ServiceType
 
 CLEAN_SIGNALS: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE})
 """Death by one of these is a polite end, not a failure. Source: systemd.service(5), SuccessExitStatus=."""
@@ -84,6 +84,15 @@ RestartDecision = RestartAfter | GiveUp | Done
 def is_clean(status: ExitStatus) -> bool:
     """Whether an exit counts as success."""
     return not status.oom_killed and (status.code == 0 or status.signal in CLEAN_SIGNALS)
+
+
+def exit_reason(status: ExitStatus) -> Reason:
+    """The word for an exit that nobody asked for."""
+    if status.oom_killed:
+        return Reason.OOM
+    if status.signal is not None:
+        return Reason.SIGNALLED
+    return Reason.EXITED if status.code is not None else Reason.UNKNOWN
 
 
 def backoff_delay_seconds(policy: RestartPolicy, attempt: int, jitter: float) -> float:

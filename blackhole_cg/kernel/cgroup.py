@@ -15,6 +15,7 @@ from typing import Final
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.errors import CgroupError, CgroupGoneError, ControllerMissingError
+from blackhole_cg.kernel.memory import proportional_bytes
 from blackhole_cg.kernel.procfs import read_kernel_file
 
 REMOVE_DELAYS_SECONDS: Final = tuple(0.001 * 2**attempt for attempt in range(10))  # about one second in all
@@ -152,14 +153,23 @@ class Cgroup:
         return None if counters is None else counters.get("oom_kill")
 
     def usage(self) -> Usage:
-        """What is used here and below; None for each figure whose controller is absent."""
+        """What is used here and below; where a controller is absent, the processes themselves are asked."""
         cpu = self._counters("cpu.stat")
         cpu_usec = None if cpu is None else cpu.get("usage_usec")
-        return Usage(
-            cpu_seconds=None if cpu_usec is None else cpu_usec / 1e6,
-            memory_bytes=self._number("memory.current"),
-            pids=self._number("pids.current"),
-        )
+        memory_bytes, pids = self._number("memory.current"), self._number("pids.current")
+        if memory_bytes is None or pids is None:
+            processes = self._processes_or_none()
+            if memory_bytes is None and processes is not None:
+                memory_bytes = proportional_bytes(processes)
+            if pids is None and processes is not None:
+                pids = len(processes)
+        return Usage(None if cpu_usec is None else cpu_usec / 1e6, memory_bytes, pids)
+
+    def _processes_or_none(self) -> list[int] | None:
+        try:
+            return self.processes()
+        except CgroupError:
+            return None
 
     def remove_now(self) -> None:
         """Remove the directory and those below it, leaves first. Raises OSError, EBUSY while populated."""

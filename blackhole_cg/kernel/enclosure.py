@@ -37,6 +37,9 @@ class Enclosure(Protocol):
     async def remove(self) -> None:
         """Give the enclosure back. May be called again."""
 
+    def release(self) -> None:
+        """Let go of it; it stays for whoever comes next."""
+
 
 class CgroupEnclosure:
     """The usual one: a cgroup of its own."""
@@ -87,3 +90,9 @@ class CgroupEnclosure:
         self._removed = True
         self._watch.removed(self._cgroup)
         self._cgroup.close()
+
+    def release(self) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            self._removed = True
+            self._cgroup.close()

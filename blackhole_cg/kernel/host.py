@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from blackhole_cg.core.facts import HostFacts
+from blackhole_cg.core.facts import HostFacts, LimitProblem
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, Stream
 from blackhole_cg.errors import CgroupError, KernelError
+from blackhole_cg.kernel.adopt import adopt_run, clear_leftovers
 from blackhole_cg.kernel.block import io_weight_mechanisms
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.facts import CgroupPlace, find_cgroup_place, read_host_facts
@@ -73,15 +75,15 @@ class LinuxHost:
         """How many orphans have been reaped so far."""
         return self._children.strangers_total
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
-        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
+        """Each limit of `spec` that cannot be enforced here."""
         found = self._limit_writer().problems(spec)
         for rlimit in self._abilities.bounds.plan(spec.limits.rlimits, clamp=False):
             if rlimit.problem is not None:
-                found.append(f"{spec.name}: {rlimit.name} {rlimit.requested}: {rlimit.problem}")
+                found.append(LimitProblem(spec.name, rlimit.name, rlimit.requested, rlimit.problem))
         obstacle = self._abilities.oom_score_obstacle(spec.oom_score_adj)
         if spec.oom_score_adj and obstacle is not None:
-            found.append(f"{spec.name}: {OOM_SCORE} {spec.oom_score_adj}: {obstacle}")
+            found.append(LimitProblem(spec.name, OOM_SCORE, spec.oom_score_adj, obstacle))
         return found
 
     def open(self) -> None:
@@ -112,6 +114,20 @@ class LinuxHost:
         """
         assert self._launcher is not None, "open() comes first"
         return self._launcher.launch(spec)
+
+    def adopt(self, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
+        """Take over a run that an earlier supervisor began; None when its main process is gone."""
+        assert self._launcher is not None, "open() comes first"
+        return adopt_run(self._launcher, self._facts.boot_id, spec, record)
+
+    async def clear(self, name: str) -> list[int]:
+        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        Raises:
+            CgroupError: it cannot be removed.
+        """
+        assert self._launcher is not None, "open() comes first"
+        return await clear_leftovers(self._launcher, name)
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
         """Create the service's FIFOs if need be and return non-blocking descriptors to read them.

@@ -29,7 +29,7 @@ from blackhole_cg.kernel.process import Children, MainProcess
 from blackhole_cg.kernel.procfs import read_kernel_file
 from blackhole_cg.kernel.rlimits import Rlimit, parse_proc_limits
 from blackhole_cg.kernel.run import Birth, LinuxRun
-from blackhole_cg.kernel.scope import ProcessScope
+from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
 from blackhole_cg.kernel.streams import StreamFiles
@@ -77,6 +77,7 @@ class Launcher:
             undo.callback(_abandon, spawned)
             enclosure = self._enclosure(spec, cgroup, spawned.pid)
             birth = Birth(
+                started_ticks=started_ticks(spawned.pid),
                 service=spec.name,
                 process=_attempt(spec.name, "watch its process", partial(self._adopt, spawned, report)),
                 enclosure=enclosure,
@@ -109,7 +110,7 @@ class Launcher:
             program=_encoded(spec, find_program(spec)),
             argv=tuple(_encoded(spec, word) for word in spec.argv),
             environment=environment,
-            working_directory=spec.data_dir,
+            working_directory=os.fsdecode(_encoded(spec, spec.data_dir)),
             umask=spec.umask,
             own=self.abilities.identity,
             identity=identity,

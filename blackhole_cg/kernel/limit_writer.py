@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from blackhole_cg.core.facts import HostFacts, LimitState
+from blackhole_cg.core.facts import HostFacts, LimitProblem, LimitState
 from blackhole_cg.core.limits import (
     Limit,
     Value,
@@ -35,16 +35,17 @@ class LimitWriter:
     io_weights: Mapping[str, str | None] = field(default_factory=dict)
     sys: Path = Path("/sys")
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
         """Each limit that is promised and cannot be kept here, as far as can be told without trying."""
         limits, bad_devices = self._limits(spec)
         found = []
         if self.facts.cgroup_root is None:
-            found.append(f"{spec.name}: no cgroup can be made: {self.facts.cgroup_problem}")
+            reason = self.facts.cgroup_problem or "there is no place for it"
+            found.append(LimitProblem(spec.name, "no cgroup can be made", None, reason))
         for limit in limits:
-            reason = self._obstacle(limit, bad_devices)
-            if reason is not None and limit.promised:
-                found.append(f"{spec.name}: {limit.name} {limit.requested}: {reason}")
+            obstacle = self._obstacle(limit, bad_devices)
+            if obstacle is not None and limit.promised:
+                found.append(LimitProblem(spec.name, limit.name, limit.requested, obstacle))
         return found
 
     def apply(self, spec: ServiceSpec, cgroup: Cgroup | None) -> dict[str, LimitState]:

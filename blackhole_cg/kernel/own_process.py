@@ -17,6 +17,7 @@ from blackhole_cg.kernel.facts import effective_capabilities, in_initial_user_na
 from blackhole_cg.kernel.identity import Identity
 from blackhole_cg.kernel.preexec import capability_number
 from blackhole_cg.kernel.procfs import read_kernel_file
+from blackhole_cg.kernel.reserved_signals import unignore_reserved_signals
 from blackhole_cg.kernel.rlimits import RlimitBounds
 
 PROCESS_NAME: Final = "blackhole-cg"
@@ -78,6 +79,7 @@ class OwnProcess:
         self._subreaper_before = bool(prctl.get_child_subreaper())
         if subreaper:
             prctl.set_child_subreaper(True)
+        unignore_reserved_signals(read_kernel_file("/proc/self/status"))
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel would reap before we can ask
 

@@ -13,7 +13,7 @@ from blackhole_cg.core.facts import ExitStatus
 
 
 class MainProcess:
-    """A child of ours, from fork to reaping."""
+    """A child of ours from fork to reaping; or one taken over, whose exit status nobody can tell us."""
 
     def __init__(self, pid: int, pidfd: int, children: Children) -> None:
         self.pid = pid
@@ -45,10 +45,16 @@ class MainProcess:
         if self.status is not None:
             return
         self.status = status
-        self._children.known.pop(self.pid, None)
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        self.release()
         self._ended.set()
+
+    def release(self) -> None:
+        """Let go of the process, whatever it does from now on."""
+        if self._pidfd >= 0:
+            self._children.known.pop(self.pid, None)
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _on_exit(self) -> None:
         if self.status is not None:

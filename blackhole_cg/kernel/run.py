@@ -22,11 +22,12 @@ class Birth:
     service: str
     process: MainProcess
     enclosure: Enclosure
-    report: Report
-    steps: Sequence[Step]
+    started_ticks: int
     limits: Mapping[str, LimitState]
-    read_limits: Callable[[int], Mapping[str, LimitState]]  # of a process that has reached exec
     config_file: Path | None
+    report: Report | None = None  # None: it has reached exec, and was taken over
+    steps: Sequence[Step] = ()
+    read_limits: Callable[[int], Mapping[str, LimitState]] = lambda pid: {}  # of a process past exec
 
 
 class LinuxRun:
@@ -46,6 +47,11 @@ class LinuxRun:
         return self._process.pid
 
     @property
+    def started_ticks(self) -> int:
+        """When the main process began, in clock ticks since boot."""
+        return self._birth.started_ticks
+
+    @property
     def cgroup(self) -> str | None:
         """Path below the cgroup v2 mount; None when tracked without a cgroup."""
         return self._cgroup
@@ -61,6 +67,8 @@ class LinuxRun:
         Raises:
             SpawnError: a preexec step failed, or the child died before exec; nothing of the run is left.
         """
+        if self._birth.report is None:
+            return
         reached, failure = await self._birth.report.outcome()
         if reached and failure is None:
             self._limits |= self._birth.read_limits(self.pid)
@@ -116,6 +124,14 @@ class LinuxRun:
         """
         await self._enclosure.remove()
         await self._process.exited()
-        self._birth.report.close()
+        if self._birth.report is not None:
+            self._birth.report.close()
         if self._birth.config_file is not None:
             self._birth.config_file.unlink(missing_ok=True)
+
+    def detach(self) -> None:
+        """Close every descriptor; the processes, their cgroup and their files stay."""
+        self._process.release()
+        self._enclosure.release()
+        if self._birth.report is not None:
+            self._birth.report.close()

@@ -18,6 +18,7 @@ from typing import Final
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.errors import KernelError
+from blackhole_cg.kernel.memory import proportional_bytes
 
 POLL_SECONDS: Final = 0.05
 KILL_ROUNDS: Final = 20
@@ -90,15 +91,19 @@ class ProcessScope:
         return None
 
     def usage(self) -> Usage:
-        """See `Enclosure`. Memory is unknown: pages that processes share would count several times."""
+        """See `Enclosure`."""
         members = self._members()
         ticks = sum(member.cpu_ticks for member in members)
-        return Usage(cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), pids=len(members))
+        memory_bytes = proportional_bytes(member.pid for member in members)
+        return Usage(ticks / os.sysconf("SC_CLK_TCK"), memory_bytes, len(members))
 
     async def remove(self) -> None:
         """See `Enclosure`: nothing to give back, but it must be empty. Raises KernelError with EBUSY."""
         if self.populated():
             raise KernelError("release", f"the processes of the run of {self._main_pid}", errno.EBUSY)
+
+    def release(self) -> None:
+        """See `Enclosure`: nothing is held."""
 
     def _members(self) -> list[ProcessStat]:
         """Every live process of the run; what was once recognised stays so when its parents are gone."""
@@ -161,6 +166,12 @@ def read_stat(proc: Path, pid: int) -> ProcessStat | None:
         return parse_stat((proc / str(pid) / "stat").read_text(errors="replace"))
     except (OSError, ValueError):
         return None
+
+
+def started_ticks(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 when it has ended."""
+    process = read_stat(Path("/proc"), pid)
+    return process.started_ticks if process else 0
 
 
 def read_stats(proc: Path) -> Iterator[ProcessStat]:

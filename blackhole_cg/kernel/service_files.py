@@ -56,6 +56,13 @@ def prepare_data_dir(spec: ServiceSpec, owner: Identity, own: Identity) -> None:
         raise SpawnError(spec.name, f"create data directory {directory}", cause.errno or 0) from cause
 
 
+def handed_config_file(spec: ServiceSpec) -> Path | None:
+    """Where the hand-over file of a run is; None when it has none."""
+    if spec.handed_config is None or spec.config_path is None:
+        return None
+    return Path(spec.config_path)
+
+
 def write_handed_config(spec: ServiceSpec, owner: Identity, own: Identity) -> Path | None:
     """Write the hand-over file, readable by the service's user alone; None when there is none.
 
@@ -64,9 +71,9 @@ def write_handed_config(spec: ServiceSpec, owner: Identity, own: Identity) -> Pa
     Raises:
         SpawnError: it cannot be written; no temporary file is left.
     """
-    if spec.handed_config is None or spec.config_path is None:
+    target = handed_config_file(spec)
+    if target is None or spec.handed_config is None:
         return None
-    target = Path(spec.config_path)
     temporary = target.with_name(f".{target.name}.new")
     try:
         if not target.parent.is_dir():

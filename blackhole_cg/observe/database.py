@@ -37,6 +37,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )""",
         "CREATE INDEX events_by_service ON events (service, id)",
     ),
+    ("CREATE TABLE memory (kind TEXT, name TEXT, text TEXT NOT NULL, PRIMARY KEY (kind, name))",),
 )
 """Statements from each schema version to the next; PRAGMA user_version counts those applied."""
 

@@ -139,6 +139,15 @@ class EventStore:
             found = found[max(0, len(found) - newest) :]
         return found if limit is None else found[:limit]
 
+    def newest_run_ids(self) -> dict[str, int]:
+        """The highest run_id stored of each service, so that numbers go on and are never given twice.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        sql = "SELECT service, max(run_id) FROM events GROUP BY service"
+        return dict(self._database.read(lambda connection: connection.execute(sql).fetchall()))
+
     async def follow(
         self, *, after_id: int | None = None, service: str | None = None
     ) -> AsyncIterator[EventRecord]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
 
@@ -19,6 +20,10 @@ class Run(Protocol):
     @property
     def pid(self) -> int:
         """The main process."""
+
+    @property
+    def started_ticks(self) -> int:
+        """When the main process began, in clock ticks since boot: with its pid, who it is."""
 
     @property
     def cgroup(self) -> str | None:
@@ -59,6 +64,9 @@ class Run(Protocol):
     async def close(self) -> None:
         """Remove the cgroup, with bounded retries, and close every descriptor. Call it once, when empty."""
 
+    def detach(self) -> None:
+        """Let go of a run that goes on without us: close descriptors, leave processes and cgroup alone."""
+
 
 class Host(Protocol):
     """A machine that can run services."""
@@ -67,8 +75,15 @@ class Host(Protocol):
     def facts(self) -> HostFacts:
         """What this host can do."""
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
-        """Each limit of `spec` that cannot be enforced here, as one line for a user."""
+    @property
+    def subreaper(self) -> bool:
+        """Whether orphans of services fall to this process, which must reap them on SIGCHLD."""
+
+    def reap_strangers(self) -> int:
+        """Reap every child that has ended; the statuses of main processes still reach their runs."""
+
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
+        """Each limit of `spec` that cannot be enforced here."""
 
     def open(self) -> None:
         """Claim the cgroup root and enable the controllers. Raises CgroupError; touches no service."""
@@ -80,6 +95,19 @@ class Host(Protocol):
 
         Raises:
             SpawnError: something before the fork failed; nothing is left behind.
+        """
+
+    def adopt(self, spec: ServiceSpec, record: RunRecord) -> Run | None:
+        """Take over a run that an earlier supervisor began; None when its main process is not there any more.
+
+        Same boot, same process (not merely its number), and still in the service's cgroup.
+        """
+
+    async def clear(self, name: str) -> list[int]:
+        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        Raises:
+            CgroupError: it cannot be removed.
         """
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:

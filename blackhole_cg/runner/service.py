@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from blackhole_cg.core.events import (
+    Adopted,
     Announce,
     ArmTimer,
     BackoffElapsed,
@@ -34,6 +35,7 @@ from blackhole_cg.core.events import (
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.machine import Context, ServiceStatus, step
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import State
 from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.host import Host, Run
@@ -55,8 +57,14 @@ class Output(Protocol):
 class Listener(Protocol):
     """Whoever composes services: is told what happens, and answers when one may start."""
 
-    def announced(self, runner: ServiceRunner, announcement: Announce) -> None:
-        """Something happened that is to be stored. Called before it is acted on."""
+    def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
+        """The status is a new one, and this happened: both are to be stored, before they are acted on."""
+
+    def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
+        """A run has been forked."""
+
+    def run_ended(self, runner: ServiceRunner) -> None:
+        """Nothing is left of the run."""
 
     def check_dependencies(self, runner: ServiceRunner) -> None:
         """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
@@ -114,6 +122,41 @@ class ServiceRunner:
         """The service's name."""
         return self.spec.name
 
+    def continue_from(self, status: ServiceStatus) -> None:
+        """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
+        self.status = status
+
+    def adopt(self, run: Run, started_at: float, started_wall: datetime | None) -> None:
+        """Take over a live run, whose number is that of the status. Call it before the first event.
+
+        Args:
+            run: the run, as the host holds it.
+            started_at: monotonic seconds.
+            started_wall: the same for display.
+        """
+        self.run, self.last_limits = run, run.limits
+        run_id = self.status.run_id
+        self._output.begin_run(run_id)
+        self.post(Adopted(run_id, run.pid, started_at))
+        self.started_wall = started_wall
+        self._start_watching(self._watch_exit(run, run_id), run_id)
+
+    def resume(self) -> None:
+        """Go on waiting, where the remembered status waits for something."""
+        if self.status.state is State.WAITING:
+            self._listener.check_dependencies(self)
+        elif self.status.state is State.RESTARTING:
+            rest_seconds = (self.status.restart_at or 0.0) - self._clock.now()
+            self._arm(Timer.BACKOFF, max(0.0, rest_seconds), self.status.run_id)
+
+    def detach(self) -> None:
+        """Let go of the service and leave it running."""
+        self._cancel_timers()
+        if self._watch_task is not None:
+            self._watch_task.cancel()
+        if self.run is not None:
+            self.run.detach()
+
     def post(self, event: Event) -> None:
         """Feed one event to the machine; events that arise meanwhile are taken in order afterwards."""
         self._queue.append(event)
@@ -145,6 +188,11 @@ class ServiceRunner:
         before = self.status
         context = Context(self.spec, self._clock.now(), self._clock.jitter())
         self.status, effects = step(before, event, context)
+        announcements = [effect for effect in effects if isinstance(effect, Announce)]
+        for announcement in announcements:
+            self._log_announcement(announcement)
+        if self.status is not before:
+            self._listener.record(self, announcements)
         for effect in effects:
             try:
                 self._perform(effect)
@@ -154,8 +202,6 @@ class ServiceRunner:
             self._note_change(before)
 
     def _note_change(self, before: ServiceStatus) -> None:
-        if self.status.started_at not in (None, before.started_at):
-            self.started_wall = self._clock.wall()
         if self.status.last_exit is not before.last_exit:
             self.last_exit_wall = self._clock.wall()
         for waiter in self._waiters:
@@ -166,9 +212,6 @@ class ServiceRunner:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Announce():
-                self._log_announcement(effect)
-                self._listener.announced(self, effect)
             case CheckDependencies():
                 self._cancel_timers()
                 self._listener.check_dependencies(self)
@@ -185,8 +228,9 @@ class ServiceRunner:
 
     def _log_announcement(self, event: Announce) -> None:
         _log.info(
-            "%s: %s -> %s (%s: %s, run %d)",
+            "%s: %s%s -> %s (%s: %s, run %d)",
             self.name,
+            "" if event.kind == "state" else f"{event.kind} ",
             event.before,
             event.after,
             event.reason,
@@ -203,8 +247,12 @@ class ServiceRunner:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))
             return
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._watch(self.run, run_id), name=f"watch {self.name} run {run_id}")
+        self.started_wall = self._clock.wall()
+        self._listener.run_began(self, self.run, run_id)
+        self._start_watching(self._watch(self.run, run_id), run_id)
+
+    def _start_watching(self, watch: Coroutine[Any, Any, None], run_id: int) -> None:
+        task = asyncio.get_running_loop().create_task(watch, name=f"watch {self.name} run {run_id}")
         task.add_done_callback(_report_crash)
         self._watch_task = task
 
@@ -213,24 +261,30 @@ class ServiceRunner:
         try:
             await run.executed()
         except SpawnError as error:
-            self._output.end_run()
-            self.run = None
+            self._forget_run()
             self.post(SpawnFailed(run_id, str(error)))
             return
         self.last_limits = run.limits
         self.post(SpawnSucceeded(run_id, run.pid))
+        await self._watch_exit(run, run_id)
+
+    async def _watch_exit(self, run: Run, run_id: int) -> None:
         exit_status = await run.exited()
         if run.populated():
             self.post(MainExited(run_id, exit_status))
             await run.emptied()
-        self._output.end_run()
         try:
             await run.close()
         except BlackholeError as error:  # a new run will be refused for as long as this lasts
             _log.error("%s: %s", self.name, error, extra={"service": self.name})
-        self.run = None
         self._cancel_timers()
+        self._forget_run()
         self.post(RunEnded(run_id, exit_status))
+
+    def _forget_run(self) -> None:
+        self._output.end_run()
+        self.run = None
+        self._listener.run_ended(self)
 
     def _arm(self, timer: Timer, delay_seconds: float, run_id: int) -> None:
         self._cancel_timer(timer)

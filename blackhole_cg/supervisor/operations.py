@@ -126,7 +126,7 @@ class Operations:
         self._claim(Desired.DOWN, names)
         for name in names:
             runner = self._runners[name]
-            runner.post(StopRequested(Reason.SHUTDOWN, "killed at shutdown"))
+            runner.post(StopRequested(Reason.SHUTDOWN, "the supervisor ends, without waiting"))
             runner.post(KillRequested())
 
     async def until_down(self, names: Iterable[str]) -> None:

@@ -49,11 +49,15 @@ class Outputs:
         pump.open()
         return pump
 
-    def close(self) -> None:
+    def remove(self) -> None:
         """Take in what is left, and remove the FIFOs: the services are down."""
+        self.close()
+        self._host.remove_streams(self.pumps)
+
+    def close(self) -> None:
+        """Take in what is there; what services write from now on waits in the FIFOs."""
         for pump in self.pumps.values():
             pump.close()
-        self._host.remove_streams(self.pumps)
 
     def _trouble(self, trouble: LogTrouble) -> None:
         if trouble.cause:

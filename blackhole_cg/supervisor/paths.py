@@ -45,6 +45,7 @@ def default_paths(environ: Mapping[str, str], uid: int) -> Paths:
     if uid == 0:
         return Paths(Path("/run", name), Path("/var/lib", name), Path("/var/log", name))
     home = Path(environ.get("HOME") or os.path.sep)
-    runtime = Path(environ.get("XDG_RUNTIME_DIR") or f"/tmp/{name}-{uid}")
-    state = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
-    return Paths(runtime / name, state / name, state / name / "log")
+    state = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / name
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    # Without a session there is no runtime directory; one in /tmp could be somebody else's.
+    return Paths(Path(runtime) / name if runtime else state / "run", state, state / "log")

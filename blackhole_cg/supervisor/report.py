@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.words import Health, State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.service import ServiceRunner
@@ -26,15 +27,19 @@ class Counters(Protocol):
 class Reporter:
     """Answers questions about services; remembers the last CPU reading of each to tell a rate."""
 
-    def __init__(self, clock: Clock, counters: Mapping[str, Counters]) -> None:
+    def __init__(
+        self, clock: Clock, counters: Mapping[str, Counters], adopted: Mapping[str, RunRecord]
+    ) -> None:
         self._clock = clock
         self._counters = counters
+        self._adopted = adopted
         self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
 
     def info(self, runner: ServiceRunner) -> ServiceInfo:
         """Everything there is to tell about a service now."""
         status, spec, run = runner.status, runner.spec, runner.run
         now = self._clock.now()
+        taken_over = self._adopted_run(runner)
         running = status.state in (State.RUNNING, State.STOPPING) and status.started_at is not None
         return ServiceInfo(
             name=spec.name,
@@ -48,8 +53,8 @@ class Reporter:
             uptime_seconds=_seconds(now - status.started_at) if running and status.started_at else None,
             started_wall=wall_text(runner.started_wall) if running and runner.started_wall else None,
             cgroup=run.cgroup if run else None,
-            adopted=False,
-            outdated=False,
+            adopted=taken_over is not None,
+            outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
             tcp_port=spec.tcp_port,
             unix_socket=spec.unix_socket,
             instance_of=None,
@@ -62,6 +67,12 @@ class Reporter:
             if status.restart_at
             else None,
         )
+
+    def _adopted_run(self, runner: ServiceRunner) -> RunRecord | None:
+        """The record of the live run, where it was begun by an earlier supervisor."""
+        record = self._adopted.get(runner.name)
+        same = record is not None and runner.run is not None and record.run_id == runner.status.run_id
+        return record if same else None
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
         return runner.run.limits if runner.run else runner.last_limits

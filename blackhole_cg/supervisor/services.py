@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.topology import build_topology
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
-from blackhole_cg.runner.host import Host
+from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
+
+
+class EventSink(Protocol):
+    """Where events are kept."""
+
+    def append(self, record: EventRecord, /) -> object:
+        """Store an event."""
+
+
+class StateSink(Protocol):
+    """Where the next supervisor will look."""
+
+    def save_status(self, service: str, status: ServiceStatus) -> None:
+        """Remember a status."""
+
+    def save_run(self, run: RunRecord) -> None:
+        """Remember a live run."""
+
+    def forget_run(self, service: str) -> None:
+        """The run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +47,8 @@ class Surroundings:
     host: Host
     clock: Clock
     output: Callable[[ServiceSpec], Output]
-    record: Callable[[EventRecord], object]
+    events: EventSink
+    states: StateSink
 
 
 class Services:
@@ -68,20 +92,43 @@ class Services:
 
     # ---- Listener ----
 
-    def announced(self, runner: ServiceRunner, announcement: Announce) -> None:
-        """Store what happened, before it is acted on."""
-        is_state = announcement.kind == "state"
-        self._surroundings.record(
-            EventRecord(
-                at_wall=wall_text(self._surroundings.clock.wall()),
+    def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
+        """Store the new status and what happened, before it is acted on."""
+        self._surroundings.states.save_status(runner.name, runner.status)
+        for announcement in announcements:
+            self._surroundings.events.append(self._event(runner.name, announcement))
+
+    def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
+        """Remember who the run is."""
+        self._surroundings.states.save_run(
+            RunRecord(
                 service=runner.name,
-                run_id=announcement.run_id,
-                kind=announcement.kind,
-                from_state=announcement.before if is_state else None,
-                to_state=announcement.after if is_state else None,
-                reason=announcement.reason,
-                detail=announcement.detail,
+                run_id=run_id,
+                boot_id=self._surroundings.host.facts.boot_id,
+                pid=run.pid,
+                started_ticks=run.started_ticks,
+                cgroup=run.cgroup,
+                config_hash=runner.spec.config_hash,
+                started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
+                limits=run.limits,
             )
+        )
+
+    def run_ended(self, runner: ServiceRunner) -> None:
+        """Nobody needs to look for the run any more."""
+        self._surroundings.states.forget_run(runner.name)
+
+    def _event(self, name: str, announcement: Announce) -> EventRecord:
+        is_state = announcement.kind == "state"
+        return EventRecord(
+            at_wall=wall_text(self._surroundings.clock.wall()),
+            service=name,
+            run_id=announcement.run_id,
+            kind=announcement.kind,
+            from_state=announcement.before if is_state else None,
+            to_state=announcement.after if is_state else None,
+            reason=announcement.reason,
+            detail=announcement.detail,
         )
 
     def check_dependencies(self, runner: ServiceRunner) -> None:

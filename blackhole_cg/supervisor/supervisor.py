@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
-from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.facts import EventRecord, HostFacts, LimitProblem, ServiceInfo
+from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
-from blackhole_cg.errors import IsolationError, OperationError
+from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
+from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
+from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.clock import Clock, loop_clock, wall_text
 from blackhole_cg.runner.host import Host
 from blackhole_cg.supervisor.api import SupervisorApi
@@ -30,6 +35,7 @@ from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.takeover import take_over
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +47,13 @@ class Supervisor:
     """Supervises the services of one configuration; an asynchronous context manager.
 
     Args:
-        spec: what to run.
+        config: what to run: the path of a configuration file, or one that is resolved already.
         paths: where sockets, state and logs are kept; the default directories when None.
         host: the machine; this one when None.
         console: also shows what services write.
+
+    Raises:
+        ConfigError: the configuration file is wrong.
     """
 
     services: Services
@@ -53,19 +62,22 @@ class Supervisor:
 
     def __init__(
         self,
-        spec: SupervisorSpec,
+        config: SupervisorSpec | str | Path,
         *,
         paths: Paths | None = None,
         host: Host | None = None,
         console: Console | None = None,
     ) -> None:
-        self.spec = spec
         self.paths = paths or default_paths(os.environ, os.geteuid())
+        self.spec = config if isinstance(config, SupervisorSpec) else load_spec(config, self.paths)
         self.stopping = False
-        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, spec.runtime.isolation))
+        isolation = self.spec.runtime.isolation
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
+        self._remembered: set[str] = set()
+        self._adopted: dict[str, RunRecord] = {}
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -83,14 +95,14 @@ class Supervisor:
             CgroupError: the cgroup root cannot be used.
             OSError: a directory or the socket cannot be made.
         """
-        problems = self._check_isolation()
+        self._check_isolation()
         try:
-            await self._open(problems)
+            await self._open()
         except BaseException:
             await self._stack.aclose()
             raise
 
-    async def _open(self, problems: dict[str, list[str]]) -> None:
+    async def _open(self) -> None:
         clock = loop_clock()
         self.paths.make()
         lock = RuntimeLock(self.paths.lock)
@@ -98,20 +110,45 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
+        problems = (
+            self._check_isolation()
+        )  # again: a controller that is offered may still refuse to be enabled
+        self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
         self.events = EventStore(database)
         self._stack.callback(self.events.close)
+        self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble(clock))
         self._stack.callback(self.outputs.close)
-        around = Surroundings(self._host, clock, self.outputs.open, self.events.append)
+        around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states)
         self.services = Services(self.spec, around)
-        self._reporter = Reporter(clock, self.outputs.pumps)
+        await self._carry_on(clock)
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._record_problems(clock, problems)
         group = self.spec.runtime.control_group
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+
+    async def _carry_on(self, clock: Clock) -> None:
+        """Number runs on, and take over what an earlier supervisor left running."""
+        with suppress(StoreError):  # told already; the numbers begin anew
+            for name, run_id in self.events.newest_run_ids().items():
+                if name in self.services.runners:
+                    self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
+        memory = self._states.load()
+        self._states.begin(self._host.facts.boot_id)
+        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        if memory.boot_id == self._host.facts.boot_id:
+            self._remembered = set(memory.statuses)
+
+    def _reap_orphans(self) -> None:
+        """Where orphans of services fall to us, they would stay zombies for ever."""
+        if self._host.subreaper:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
+            self._stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
 
     # ---- operations ----
 
@@ -123,6 +160,8 @@ class Supervisor:
             OperationError: a required one could not start; what this call began is stopped again.
         """
         asked = self._accept(names)
+        if not names:
+            asked = [name for name in asked if self._is_wanted(name)]
         await self.services.operations.start(asked, again=bool(names))
 
     async def stop(self, *names: str) -> None:
@@ -178,6 +217,13 @@ class Supervisor:
             self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
         await asyncio.shield(self._shutdown_task)
 
+    async def detach(self) -> None:
+        """Give everything back but the services: they run on, for the next supervisor to take over."""
+        self.stopping = True
+        for runner in self.services.runners.values():
+            runner.detach()
+        await self._stack.aclose()
+
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
         self.stopping = True
@@ -188,11 +234,14 @@ class Supervisor:
         seconds = self.spec.runtime.shutdown_timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                await self.services.operations.stop(names, Reason.SHUTDOWN, "shutdown")
+                await self.services.operations.stop(names, Reason.SHUTDOWN, "the supervisor ends")
         except TimeoutError:
             _log.warning("shutdown took longer than %gs: killing %s", seconds, ", ".join(self._live()))
             await self._kill_rest()
         finally:
+            self.outputs.remove()
+            if not self._live():
+                self._states.clear()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -211,21 +260,35 @@ class Supervisor:
             raise OperationError("the supervisor is shutting down")
         return self.services.check_names(names) if names else self.services.enabled()
 
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
+
+        That is known only of a service that an earlier supervisor left; without one, everything is wanted.
+        """
+        if name not in self._remembered:
+            return True
+        status = self.services.runners[name].status
+        return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
+
     # ---- limits and losses ----
 
-    def _check_isolation(self) -> dict[str, list[str]]:
-        """What cannot be enforced, by service. Raises IsolationError where that is not acceptable."""
-        found = {name: self._host.problems(spec) for name, spec in self.spec.services.items()}
-        problems = {name: lines for name, lines in found.items() if lines}
+    def _check_isolation(self) -> list[LimitProblem]:
+        """The limits that cannot be enforced. Raises IsolationError where that is refused."""
+        problems = [each for spec in self.spec.services.values() for each in self._host.problems(spec)]
         if problems and self.spec.runtime.isolation is Isolation.REQUIRED:
-            raise IsolationError([f"{name}: {line}" for name, lines in problems.items() for line in lines])
+            raise IsolationError([str(problem) for problem in problems])
         return problems
 
-    def _record_problems(self, clock: Clock, problems: dict[str, list[str]]) -> None:
-        for name, lines in problems.items():
-            for line in lines:
-                _log.warning("%s: not enforced: %s", name, line, extra={"service": name})
-                self._record(clock, name, "limit", f"not enforced: {line}")
+    def _record_problems(self, clock: Clock, problems: Sequence[LimitProblem]) -> None:
+        """An event for each limit of each service; in the log, one warning for each reason."""
+        for problem in problems:
+            limit = str(problem).removeprefix(f"{problem.service}: ")
+            self._record(clock, problem.service, "limit", f"not enforced: {limit}")
+        for reason in dict.fromkeys(problem.reason for problem in problems):
+            same = [problem for problem in problems if problem.reason == reason]
+            limits = ", ".join(dict.fromkeys(problem.limit for problem in same))
+            services = ", ".join(dict.fromkeys(problem.service for problem in same))
+            _log.warning("not enforced: %s (%s) of %s", limits, reason, services)
 
     def _record_trouble(self, clock: Clock) -> Callable[[str, str], None]:
         return lambda service, detail: self._record(clock, service, "log", detail)
@@ -234,3 +297,11 @@ class Supervisor:
         run_id = self.services.runners[service].status.run_id
         at_wall = wall_text(clock.wall())
         self.events.append(EventRecord(at_wall, service, run_id, kind, None, None, Reason.UNKNOWN, detail))
+
+
+def load_spec(path: str | Path, paths: Paths) -> SupervisorSpec:
+    """The configuration in a file, resolved with this process's environment. Raises ConfigError."""
+    from blackhole_cg.kernel.files import host_context, load
+
+    context = host_context(str(paths.runtime_dir), os.environ)
+    return load(str(path), os.environ, context)[1]

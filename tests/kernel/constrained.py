@@ -28,10 +28,14 @@ async def main(base: Path, wishes: dict[str, object]) -> dict[str, object]:
             await run.executed()
         except Exception as error:
             after = Traces.take(machine.root)
-            return {"error": str(error), "left": before != after, "problems": machine.host.problems(spec)}
+            return {
+                "error": str(error),
+                "left": before != after,
+                "problems": list(map(str, machine.host.problems(spec))),
+            }
         limits_seen = {name: dataclasses.asdict(state) for name, state in run.limits.items()}
         await machine.end(run)
-        return {"error": None, "limits": limits_seen, "problems": machine.host.problems(spec)}
+        return {"error": None, "limits": limits_seen, "problems": list(map(str, machine.host.problems(spec)))}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -241,7 +243,7 @@ def test_usage_and_oom_from_the_controllers_files(tmp_path: Path) -> None:
     parent = os.open(tmp_path, os.O_RDONLY)
     cgroup = Cgroup(parent, "web", str(tmp_path / "web"))
     try:
-        assert cgroup.usage() == Usage()
+        assert cgroup.usage() == Usage(pids=0)
         assert cgroup.oom_kills() is None
         (tmp_path / "web/cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
         (tmp_path / "web/memory.current").write_text("4096\n")
@@ -340,3 +342,24 @@ def test_a_controller_below_processes_is_explained_by_the_pids(machine: Machine)
             tree.close()
         stop(stranger)
         root.rmdir()
+
+
+def test_signals_of_the_c_library_that_were_ignored_are_given_back() -> None:
+    """In a process of its own, which ignores 32 by a system call, since no tool can."""
+    script = (
+        "import ctypes\n"
+        "from blackhole_cg.kernel.procfs import read_kernel_file\n"
+        "from blackhole_cg.kernel.reserved_signals import _SYSCALL_NUMBERS, unignore_reserved_signals\n"
+        "import os\n"
+        "number = _SYSCALL_NUMBERS[os.uname().machine]\n"
+        "ignore = (1).to_bytes(8, 'little') + bytes(56)\n"
+        "assert ctypes.CDLL(None).syscall(number, 32, ignore, None, ctypes.c_size_t(8)) == 0\n"
+        "def ignored():\n"
+        "    lines = read_kernel_file('/proc/self/status').splitlines()\n"
+        "    return int(next(l for l in lines if 'SigIgn' in l)[7:], 16) >> 31 & 1\n"
+        "assert ignored()\n"
+        "unignore_reserved_signals(read_kernel_file('/proc/self/status'))\n"
+        "print(ignored())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")

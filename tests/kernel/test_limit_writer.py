@@ -194,7 +194,9 @@ def test_any_other_refusal_is_an_error_with_the_value(fixture: Fixture) -> None:
 def test_a_missing_controller_is_a_problem_and_a_reason() -> None:
     facts = replace(FACTS, controllers={**ALL, "memory": "bound to cgroup v1 on this host"})
     asked = spec(memory_max_bytes=4096, memory_oom_group=True)
-    assert writer(facts).problems(asked) == ["web: memory_max 4096: memory: bound to cgroup v1 on this host"]
+    assert list(map(str, writer(facts).problems(asked))) == [
+        "web: memory_max 4096: memory: bound to cgroup v1 on this host"
+    ]
     with pytest.raises(SpawnError, match="set memory_max to 4096: memory: bound to cgroup v1 on this host"):
         writer(facts).apply(asked, None)
     states = writer(facts, Isolation.BEST_EFFORT).apply(asked, None)
@@ -204,7 +206,7 @@ def test_a_missing_controller_is_a_problem_and_a_reason() -> None:
 
 def test_a_preference_alone_is_no_problem() -> None:
     facts = replace(FACTS, controllers={**ALL, "memory": "gone"})
-    assert writer(facts).problems(spec(memory_oom_group=True)) == []
+    assert list(map(str, writer(facts).problems(spec(memory_oom_group=True)))) == []
     (state,) = writer(facts).apply(spec(memory_oom_group=True), None).values()
     assert not state.enforced
 
@@ -230,7 +232,7 @@ def test_io_weight_says_what_heeds_it(fixture: Fixture) -> None:
 def test_io_weight_that_nothing_heeds_starts_and_says_so(fixture: Fixture) -> None:
     nothing = writer(io_weights={"sda": None})
     asked = spec(io_weight=500)
-    assert nothing.problems(asked) == []
+    assert list(map(str, nothing.problems(asked))) == []
     (state,) = nothing.apply(asked, fixture.cgroup).values()
     assert (state.effective, state.enforced) == (500, False)
     assert state.reason == "has no effect on sda: neither the BFQ scheduler nor io.cost is active"
@@ -294,7 +296,7 @@ def test_io_max_finds_the_disk_of_a_device(fixture: Fixture, tmp_path: Path) -> 
 )
 def test_io_max_for_no_device(fixture: Fixture, device: str, reason: str) -> None:
     asked = spec(io_max=(IoMax(device, read_bytes_per_second=1),))
-    (problem,) = writer().problems(asked)
+    (problem,) = list(map(str, writer().problems(asked)))
     assert problem.startswith(f"web: io_max {device} rbps=1") and problem.endswith(reason)
     with pytest.raises(SpawnError, match=reason):
         writer().apply(asked, fixture.cgroup)
@@ -302,4 +304,4 @@ def test_io_max_for_no_device(fixture: Fixture, device: str, reason: str) -> Non
 
 def test_a_cpu_list_that_is_none() -> None:
     with pytest.raises(SpawnError, match=r"cannot start 'web': read its limits: .*'backwards'"):
-        writer().problems(spec(cpuset_cpus="backwards"))
+        list(map(str, writer().problems(spec(cpuset_cpus="backwards"))))

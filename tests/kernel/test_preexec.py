@@ -131,7 +131,7 @@ def test_rlimit_above_what_any_process_may_have(real_base: Path) -> None:
     with open_machine(real_base, Isolation.REQUIRED) as machine:
         spec = machine.spec("/bin/true", name="web", limits=ResourceLimits(rlimits={"nofile": 2**31}))
         assert_fails_cleanly(machine, spec, "set RLIMIT_NOFILE to 2147483648: Operation not permitted")
-        (problem,) = machine.host.problems(spec)
+        (problem,) = list(map(str, machine.host.problems(spec)))
         assert re.fullmatch(r"web: nofile 2147483648: (fs.nr_open is|the hard limit here is) \d+ .*", problem)
 
 
@@ -198,6 +198,8 @@ def test_a_program_that_is_nowhere_on_the_path(machine: Machine) -> None:
 def test_a_nul_byte_is_found_before_the_fork(machine: Machine) -> None:
     spec = machine.spec("/bin/echo", "a\0b")
     text = "prepare its arguments and environment: a NUL byte in 'a\\x00b'"
+    assert_fails_cleanly(machine, spec, text)
+    spec = machine.spec("/bin/true", data_dir="a\0b")
     assert_fails_cleanly(machine, spec, text)
 
 

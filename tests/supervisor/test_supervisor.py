@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, State
 from blackhole_cg.errors import IsolationError, LockHeldError, OperationError, UnknownServiceError
@@ -48,10 +49,15 @@ def test_the_operations_of_the_python_api(tmp_path):
 def test_required_isolation_refuses_before_anything_is_touched(tmp_path):
     async def main():
         host = FakeHost()
-        host.limit_problems = {"web": ["memory_max: bound to cgroup v1 on this host", "io_weight: no io"]}
+        host.limit_problems = {
+            "web": [
+                LimitProblem("web", "memory_max", 4096, "memory: v1"),
+                LimitProblem("web", "io_weight", 1, "no io"),
+            ]
+        }
         with pytest.raises(IsolationError) as refusal:
             await supervisor(tmp_path / "x", service("web"), host=host).open()
-        assert "web: memory_max: bound to cgroup v1 on this host\n  web: io_weight" in str(refusal.value)
+        assert "web: memory_max 4096: memory: v1\n  web: io_weight" in str(refusal.value)
         assert not host.opened
         assert not (tmp_path / "x").exists()
 
@@ -61,12 +67,12 @@ def test_required_isolation_refuses_before_anything_is_touched(tmp_path):
 def test_best_effort_starts_and_records_what_is_not_enforced(tmp_path):
     async def main():
         host = FakeHost()
-        host.limit_problems = {"web": ["memory_max: no"]}
+        host.limit_problems = {"web": [LimitProblem("web", "memory_max", 4096, "no")]}
         it = supervisor(tmp_path, service("web"), host=host, isolation=Isolation.BEST_EFFORT)
         async with it:
             events = it.events.read(service="web")
             assert [(event.kind, event.detail) for event in events] == [
-                ("limit", "not enforced: memory_max: no")
+                ("limit", "not enforced: memory_max 4096: no")
             ]
 
     asyncio.run(main())
@@ -82,6 +88,18 @@ def test_a_second_supervisor_is_refused_and_leaves_the_first_alone(tmp_path):
             assert (tmp_path / "run" / "control.sock").exists()
         async with supervisor(tmp_path, service("web")) as second:
             await second.start()
+
+    asyncio.run(main())
+
+
+def test_run_numbers_go_on_where_the_last_supervisor_ended(tmp_path):
+    async def main():
+        async with supervisor(tmp_path, service("web")) as first:
+            await first.start()
+            await first.restart("web")
+        async with supervisor(tmp_path, service("web"), service("new")) as second:
+            await second.start()
+            assert {info.name: info.run_id for info in second.all_services()} == {"web": 3, "new": 1}
 
     asyncio.run(main())
 

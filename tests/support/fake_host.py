@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitState, Usage
+from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
+from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import SpawnError
@@ -41,6 +42,7 @@ class FakeRun:
     run_id: int
     behaviour: Behaviour
     pid: int
+    started_ticks: int = 1
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
     killed: bool = False
@@ -99,6 +101,9 @@ class FakeRun:
         self.closed = True
         self.host.ended(self)
 
+    def detach(self) -> None:
+        pass
+
     def end(self, status: ExitStatus | None = None) -> None:
         """The main process ends."""
         if self.exit_status is not None:
@@ -119,11 +124,16 @@ class FakeHost:
         self.live: dict[str, FakeRun] = {}
         self.history: list[tuple[str, str]] = []
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
-        self.limit_problems: dict[str, list[str]] = {}
+        self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
         self._descriptors: list[int] = []
 
-    def problems(self, spec: ServiceSpec) -> list[str]:
+    subreaper = False
+
+    def reap_strangers(self) -> int:
+        return 0
+
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
         return self.limit_problems.get(spec.name, [])
 
     def open(self) -> None:
@@ -140,6 +150,14 @@ class FakeHost:
         self.live[spec.name] = run
         self.history.append(("launch", spec.name))
         return run
+
+    def adopt(self, spec: ServiceSpec, record: RunRecord) -> FakeRun | None:
+        run = self.live.get(spec.name)
+        return run if run is not None and run.live and run.pid == record.pid else None
+
+    async def clear(self, name: str) -> list[int]:
+        run = self.live.pop(name, None)
+        return [] if run is None else [run.pid]
 
     def ended(self, run: FakeRun) -> None:
         assert self.live.pop(run.spec.name) is run

@@ -70,7 +70,7 @@ class Live:
         places = {"runtime": self.runtime_dir, "state": self.state_dir, "log": self.log_dir}
         options = ["--cgroup-root", str(self.cgroup_root)]
         options += [text for name, path in places.items() for text in (f"--{name}-dir", str(path))]
-        with self.output.open("ab") as output:
+        with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [
                     *wrapper,
@@ -92,7 +92,8 @@ class Live:
 
     def ready(self) -> Live:
         """Wait until everything is up."""
-        eventually(lambda: "all services running" in self.text() or self.ended(), "all services running", 60)
+        up = re.compile("^(all services running|running, but for)", re.MULTILINE)
+        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 60)
         assert not self.ended(), self.text()
         return self
 

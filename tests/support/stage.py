@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.record import RunRecord, parse_run, parse_status, render_run, render_status
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock
@@ -30,6 +32,19 @@ class NoOutput:
         self.ended += 1
 
 
+class NoStates:
+    """Remembers nothing."""
+
+    def save_status(self, service: str, status: ServiceStatus) -> None:
+        assert parse_status(render_status(status)) == status
+
+    def save_run(self, run: RunRecord) -> None:
+        assert parse_run(render_run(run)) == run
+
+    def forget_run(self, service: str) -> None:
+        pass
+
+
 class Stage:
     """A running composition of services; create it inside `run_virtual`."""
 
@@ -40,9 +55,12 @@ class Stage:
         self.host = FakeHost(**(behaviours or {}))
         self.records: list[EventRecord] = []
         clock = Clock(loop.time, lambda: EPOCH + timedelta(seconds=loop.time()), lambda: 0.0)
-        around = Surroundings(self.host, clock, lambda spec: NoOutput(), self.records.append)
+        around = Surroundings(self.host, clock, lambda spec: NoOutput(), self, NoStates())
         self.services = Services(supervisor_spec(*specs, **runtime), around)
         self.operations = self.services.operations
+
+    def append(self, record: EventRecord) -> None:
+        self.records.append(record)
 
     def status(self, name: str):
         return self.services.runners[name].status

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.support.configs import SLEEP, config, python, shell
-from tests.support.live import alive, state_times
+from tests.support.live import ROOT, alive, state_times
 from tests.support.waiting import eventually
 
 
@@ -215,7 +215,7 @@ def test_a_shutdown_that_takes_too_long_kills_what_is_left(supervise):
 def test_a_second_supervisor_says_who_holds_the_lock(supervise):
     live = supervise(config({"web": SLEEP}))
     again = subprocess.run(
-        live.process.args, capture_output=True, text=True, timeout=30, cwd="/", env=os.environ, check=False
+        live.process.args, capture_output=True, text=True, timeout=30, cwd=ROOT, env=os.environ, check=False
     )
     assert again.returncode == 1
     assert f"a supervisor with pid {live.pid} already runs" in again.stderr

@@ -1,0 +1,35 @@
+# Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench setup clean
+
+VENV := .venv/bin
+CONFIG ?= examples/blackhole.yaml
+
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## supervise the example services in the foreground (CONFIG=FILE for others); Ctrl-C stops them
+	@tools/setup.sh run
+	@echo "==> blackhole-cg run --config $(CONFIG)"
+	@echo "==> in a second terminal: $(VENV)/blackhole-cg status"
+	@exec $(VENV)/blackhole-cg run --config "$(CONFIG)"
+
+test: lint ## check style and types, then run every test
+	$(VENV)/python -m pytest
+
+lint: ## check style and types only
+	@tools/setup.sh test
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+bench: ## measure 200 services: start, idle cost, memory, restart (ARGS="--help" shows more)
+	@tools/setup.sh run
+	@exec $(VENV)/python -m benchmarks.bench $(ARGS)
+
+setup: ## only prepare .venv, with the development tools
+	@tools/setup.sh test
+
+clean: ## remove what the other targets made: .venv, caches, the example's data
+	rm -rf .venv .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

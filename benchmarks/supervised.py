@@ -1,0 +1,197 @@
+"""One supervisor with many sleeping services, in directories and a cgroup of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.procfs import find_cgroup2_mount, read_children
+
+PROJECT = Path(__file__).parent.parent
+COMMAND = ["/bin/sleep", "infinity"]
+STOP_SECONDS = 60.0
+
+# What the installed `blackhole-cg` runs, as a file that a profiler can be put in front of.
+ENTRY = "import sys\nfrom blackhole_cg.cli.main import main\nsys.exit(main())\n"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the control socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Supervised:
+    """A supervisor under measurement; a context manager that ends it and everything it started.
+
+    Args:
+        count: how many services.
+        profile: where cProfile writes, if it is to watch.
+    """
+
+    def __init__(self, count: int, profile: Path | None = None) -> None:
+        self.count = count
+        self.directory = Path(tempfile.mkdtemp(prefix="blackhole-bench-"))
+        self._profile = profile
+        self._cgroup_root = _make_cgroup_root()
+
+    def __enter__(self) -> Self:
+        try:
+            self._launch()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._end()
+        finally:
+            self._remove()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process."""
+        return self._process.pid
+
+    def get(self, path: str) -> Any:
+        """The JSON answer of the control API to a GET."""
+        connection = UnixConnection(self.directory / "run" / "control.sock")
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"GET {path}: {answer.status} {body}")
+        return body
+
+    def running_events(self) -> list[dict[str, Any]]:
+        """Every event so far by which a service began to be started or was running, oldest first."""
+        events = self.get(f"/v1/events?tail={self.count * 1000}")["events"]
+        return [event for event in events if event["to"] in {"waiting", "starting", "running"}]
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float, poll_seconds: float) -> None:
+        """Polls; raises with the end of the supervisor's log when it ends early or takes too long."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the supervisor ended with {self._process.returncode}:\n{self._output()}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not ready within {seconds} s:\n{self._output()}")
+            time.sleep(poll_seconds)
+
+    def _launch(self) -> None:
+        entry, config = self.directory / "entry.py", self.directory / "blackhole.yaml"
+        entry.write_text(ENTRY)
+        config.write_text(json.dumps(make_config(self.count, self.directory / "data")))  # JSON is YAML
+        profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
+        directories = [f"--{kind}-dir={self.directory / kind}" for kind in ("state", "log")]
+        root = [f"--cgroup-root={self._cgroup_root}"] if self._cgroup_root else []
+        with (self.directory / "output").open("wb") as output:
+            self.launched_at = time.time()
+            self._process = subprocess.Popen(
+                [sys.executable, *profiler, str(entry), "run", f"--config={config}",
+                 f"--runtime-dir={self.directory / 'run'}", *directories, *root],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            )  # fmt: skip
+
+    def _output(self) -> str:
+        return (self.directory / "output").read_text(errors="replace")[-2000:]
+
+    def _end(self) -> None:
+        services = read_children(self.pid)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            for pid in services:
+                if Path(f"/proc/{pid}/cmdline").exists() and _is_ours(pid):
+                    os.kill(pid, signal.SIGKILL)
+            raise RuntimeError(f"the supervisor did not stop within {STOP_SECONDS} s") from None
+
+    def _remove(self) -> None:
+        if self._cgroup_root:
+            _remove_cgroup(self._cgroup_root)
+        shutil.rmtree(self.directory)
+
+
+def make_config(count: int, data_dir: Path) -> dict[str, Any]:
+    """`count` sleeping services, with the limits a real one would have and no wait before a restart."""
+    service = {
+        "command": COMMAND,
+        "data_dir": str(data_dir),
+        "resources": {"cpu_percent": 50, "memory_mb": 64, "open_files": 256, "processes": 1024},
+        "restart": {"policy": "always", "max_restarts": "max", "initial_delay": "0s"},
+    }
+    orchestrator = {
+        "isolation": "best_effort",
+        "log_level": "warning",
+        "max_processes": count + 1,
+        "shutdown_timeout": "30s",
+    }
+    return {
+        "runtime": {"orchestrator": orchestrator},
+        "services": {f"sleeper-{number:04}": service for number in range(count)},
+    }
+
+
+def wall_seconds(event: dict[str, Any]) -> float:
+    """When an event happened, as time.time() counts."""
+    return datetime.fromisoformat(event["at_wall"]).timestamp()
+
+
+def _is_ours(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2] == [part.encode() for part in COMMAND]
+
+
+def _make_cgroup_root() -> Path | None:
+    """A cgroup for this run alone; None where none can be made, and the supervisor looks for itself."""
+    mount = find_cgroup2_mount()
+    if mount is None:
+        return None
+    root = mount / f"blackhole-bench-{os.getpid()}"
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return root
+
+
+def _remove_cgroup(root: Path) -> None:
+    """Removes the cgroup and those below it; what is left in them is killed."""
+    if not root.exists():
+        return
+    if (root / "cgroup.kill").exists():
+        (root / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + 5
+    while "populated 1" in (root / "cgroup.events").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for directory, _, _ in os.walk(root, topdown=False):
+        Path(directory).rmdir()

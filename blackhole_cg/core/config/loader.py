@@ -1,0 +1,119 @@
+"""From files to a checked configuration, with everything that is wrong reported at once."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from blackhole_cg.core.config.checks import check
+from blackhole_cg.core.config.data import read_data
+from blackhole_cg.core.config.dotenv import parse_dotenv
+from blackhole_cg.core.config.includes import Files, Reader
+from blackhole_cg.core.config.loaded import Broken, LoadedConfig
+from blackhole_cg.core.config.messages import Finding, findings_of
+from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.tree import KeyPath
+from blackhole_cg.core.config.yaml_text import MAX_DIAGNOSTICS
+from blackhole_cg.core.units import shorten
+from blackhole_cg.errors import ConfigError, Diagnostic
+
+_MAX_ROUNDS: Final = 8
+
+
+def load_config(path: str, reader: Reader, environ: Mapping[str, str]) -> LoadedConfig:
+    """The configuration in the file at `path`, with its includes, variables and env_files.
+
+    Raises:
+        ConfigError: with everything that is wrong, sorted by position.
+    """
+    loaded, diagnostics = inspect_config(path, reader, environ)
+    if loaded is None or diagnostics:
+        raise ConfigError(in_order(path, diagnostics))
+    return loaded
+
+
+def inspect_config(
+    path: str, reader: Reader, environ: Mapping[str, str]
+) -> tuple[LoadedConfig | None, list[Diagnostic]]:
+    """What can be understood of the configuration, and everything that is wrong; None if nothing can."""
+    files = Files(reader, environ)
+    root = files.read(path)
+    if root is None:
+        return None, files.diagnostics
+    reading = read_data(root, environ)
+    config, findings = _validate(reading.data)
+    broken = Broken.of(reading.broken | {finding.path for finding in findings})
+    loaded = LoadedConfig(config, root, tuple(files.sources), reading.secrets, broken=broken)
+    diagnostics = [*files.diagnostics, *reading.diagnostics]
+    diagnostics += [loaded.diagnostic_of(finding) for finding in (*findings, *check(loaded))]
+    env_files, env_diagnostics = _read_env_files(loaded, reader)
+    diagnostics += env_diagnostics
+    if not config.services and not diagnostics:
+        diagnostics.append(loaded.diagnostic(("services",), "there is no service (accepted: one or more)"))
+    return replace(loaded, env_files=env_files), diagnostics
+
+
+def in_order(main: str, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Each diagnostic once, by position, those of the main file first; no more than 1000."""
+    ordered = sorted(set(diagnostics), key=lambda diagnostic: (diagnostic.source != main, diagnostic))
+    if len(ordered) > MAX_DIAGNOSTICS:
+        rest = len(ordered) - MAX_DIAGNOSTICS
+        ordered[MAX_DIAGNOSTICS:] = [Diagnostic(main, 0, 0, "", f"and {rest} errors more")]
+    return ordered
+
+
+def _validate(data: Any) -> tuple[Config, list[Finding]]:
+    """The models of all that is sound in the data, and a finding for each refused value."""
+    findings: list[Finding] = []
+    for _ in range(_MAX_ROUNDS):
+        try:
+            return Config.model_validate(data), findings
+        except ValidationError as error:
+            found = findings_of(error, MAX_DIAGNOSTICS + 1)
+            findings += found
+            if len(found) > MAX_DIAGNOSTICS:
+                break
+            for finding in found:
+                _leave_out(data, finding.path)
+    return Config(), findings
+
+
+def _leave_out(data: Any, path: KeyPath) -> None:
+    """Remove the value at `path`, or the innermost mapping's entry that holds it."""
+    holder, name, node = None, None, data
+    for step in path:
+        if isinstance(node, dict) and step in node:
+            holder, name = node, step
+            node = node[step]
+        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+            node = node[step]
+        else:
+            break
+    if holder is not None:
+        holder.pop(name)
+
+
+def _read_env_files(
+    loaded: LoadedConfig, reader: Reader
+) -> tuple[dict[str, Mapping[str, str]], list[Diagnostic]]:
+    env_files: dict[str, Mapping[str, str]] = {}
+    diagnostics: list[Diagnostic] = []
+    for name, service in loaded.config.services.items():
+        if service.env_file is None:
+            continue
+        path = posixpath.join(loaded.directory_of(name), service.env_file)
+        try:
+            data = reader.read_bytes(path)
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or str(error)
+            key = ("services", name, "env_file")
+            shown = loaded.secrets.get(key, path)
+            diagnostics.append(loaded.diagnostic(key, f"cannot read {shorten(shown, 200)}: {cause}"))
+        else:
+            env_files[name], wrong = parse_dotenv(data, path)
+            diagnostics += wrong
+    return env_files, diagnostics

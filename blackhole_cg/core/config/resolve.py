@@ -1,0 +1,224 @@
+"""From a loaded configuration to the specs that every other layer reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import posixpath
+from dataclasses import asdict, replace
+from typing import Final
+
+from blackhole_cg.core.config import placeholders
+from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
+from blackhole_cg.core.config.loaded import LoadedConfig
+from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.resource_models import Resources, Rlimits
+from blackhole_cg.core.config.service_kinds import split_command
+from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.spec import (
+    IoMax,
+    LogPolicy,
+    ResourceLimits,
+    RestartPolicy,
+    RuntimeSpec,
+    SecuritySpec,
+    ServiceSpec,
+    StopPolicy,
+    SupervisorSpec,
+)
+from blackhole_cg.core.words import MAX, Max
+
+STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+GOMEMLIMIT_PERCENT: Final = 95
+"""Of the lower of memory_high and memory_max: Go collects before the kernel slows the service down."""
+
+_TOLD: Final = {
+    "BLACKHOLE_CONFIG": "config_path",
+    "BLACKHOLE_SOCKET": "unix_socket",
+    "BLACKHOLE_PORT": "tcp_port",
+}
+_LEVEL_NAMES: Final = {"warn": "warning"}
+_NOT_HASHED: Final = ("name", "enabled", "required", "depends_on", "restart", "stop", "logs", "config_hash")
+
+
+def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
+    """The specs of the configuration, with defaults, placeholders and paths resolved."""
+    config = fill_defaults(loaded, context)
+    services = {
+        name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
+    }
+    return SupervisorSpec(_runtime(config), services)
+
+
+def _runtime(config: Config) -> RuntimeSpec:
+    orchestrator = config.runtime.orchestrator
+    return RuntimeSpec(
+        log_level=_LEVEL_NAMES.get(orchestrator.log_level, orchestrator.log_level),
+        shutdown_timeout_seconds=orchestrator.shutdown_timeout,
+        max_processes=orchestrator.max_processes,
+        isolation=orchestrator.isolation,
+        control_group=config.control.group,
+    )
+
+
+class _Resolver:
+    """One service with all defaults filled in, on its way to a spec."""
+
+    def __init__(self, loaded: LoadedConfig, context: Context, name: str, service: Service) -> None:
+        self._loaded = loaded
+        self._context = context
+        self._name = name
+        self._service = service
+        has_config = service.config is not None
+        self._config_path = (
+            posixpath.join(context.runtime_dir, "config", f"{name}.json") if has_config else None
+        )
+        facts = {
+            "name": name,
+            "tcp_port": service.tcp_port,
+            "unix_socket": service.unix_socket,
+            "data_dir": service.data_dir,
+            "log_level": service.log_level,
+            "config_path": self._config_path,
+        }
+        self._values = {word: str(fact) for word, fact in facts.items() if fact is not None}
+
+    def spec(self) -> ServiceSpec:
+        service = self._service
+        spec = ServiceSpec(
+            name=self._name,
+            argv=self._argv(),
+            data_dir=self._values["data_dir"],
+            environment=self._environment(),
+            enabled=service.enabled,
+            required=service.required,
+            type=service.type,
+            user=service.user,
+            group=service.group,
+            umask=service.umask,
+            log_level=self._values["log_level"],
+            unix_socket=service.unix_socket,
+            tcp_port=service.tcp_port,
+            depends_on={name: needed.condition for name, needed in service.depends_on.items()},
+            limits=_limits(service.resources),
+            oom_score_adj=service.oom_score_adj,
+            restart=_restart(service),
+            stop=StopPolicy(service.stop.signal, service.stop.timeout),
+            security=SecuritySpec(service.security.no_new_privileges, service.security.capabilities),
+            logs=_logs(service),
+            handed_config=None if service.config is None else json.dumps(service.config),
+            config_path=self._config_path,
+        )
+        return replace(spec, config_hash=_hash(spec))
+
+    def _fill(self, text: str) -> str:
+        return placeholders.fill(text, self._values)
+
+    def _argv(self) -> tuple[str, ...]:
+        service = self._service
+        if service.command is None:
+            level = self._values["log_level"]
+            words = [service.binary_path or "", "--service", self._name, "--log-level", level]
+            for option, fact in (
+                ("--config", "config_path"),
+                ("--socket", "unix_socket"),
+                ("--port", "tcp_port"),
+            ):
+                words += [option, self._values[fact]] if fact in self._values else []
+        else:
+            words = [self._fill(word) for word in split_command(service.command)]
+            if "/" in words[0]:
+                directory = self._loaded.directory_of(self._name)
+                words[0] = absolute_path(words[0], directory, self._context)
+        return (*words, *map(self._fill, service.args))
+
+    def _environment(self) -> dict[str, str]:
+        go_limit = _go_memory_limit(self._service.resources)
+        return {
+            "PATH": STANDARD_PATH,
+            "HOME": self._values["data_dir"],
+            "TEMP": "/tmp",
+            "TMP": "/tmp",
+            "LANG": "C.UTF-8",
+            "BLACKHOLE_SERVICE": self._name,
+            "BLACKHOLE_DATA_DIR": self._values["data_dir"],
+            "BLACKHOLE_LOG_LEVEL": self._values["log_level"],
+            **{name: self._values[fact] for name, fact in _TOLD.items() if fact in self._values},
+            **({} if go_limit is None else {"GOMEMLIMIT": str(go_limit)}),
+            **self._loaded.env_files.get(self._name, {}),
+            **{name: self._fill(text) for name, text in self._service.environment.items()},
+        }
+
+
+def _go_memory_limit(resources: Resources) -> int | None:
+    """Bytes. Source: package runtime of Go, "Environment Variables"."""
+    bounds = [bound for bound in (resources.memory_high, resources.memory_max) if isinstance(bound, int)]
+    return min(bounds) * GOMEMLIMIT_PERCENT // 100 if bounds else None
+
+
+def _limits(resources: Resources) -> ResourceLimits:
+    return ResourceLimits(
+        cpu_percent=resources.cpu_percent,
+        cpu_weight=resources.cpu_weight,
+        cpuset_cpus=resources.cpuset_cpus,
+        memory_max_bytes=resources.memory_max,
+        memory_high_bytes=resources.memory_high,
+        memory_low_bytes=resources.memory_low,
+        memory_swap_max_bytes=resources.memory_swap_max,
+        memory_oom_group=resources.memory_oom_group,
+        io_weight=resources.io_weight,
+        io_max=tuple(
+            IoMax(device, bound.rbps or MAX, bound.wbps or MAX, bound.riops or MAX, bound.wiops or MAX)
+            for device, bound in resources.io_max.items()
+        ),
+        pids_max=resources.pids_max,
+        rlimits=_rlimits(resources),
+    )
+
+
+def _rlimits(resources: Resources) -> dict[str, int | Max]:
+    written = resources.rlimits
+    values = {
+        "nofile": resources.open_files,
+        "nproc": resources.processes,
+        **{field.alias or name: getattr(written, name) for name, field in Rlimits.model_fields.items()},
+    }
+    return {name: _whole(value) for name, value in values.items() if value is not None}
+
+
+def _whole(value: float | Max) -> int | Max:
+    return value if isinstance(value, str) else math.ceil(value)
+
+
+def _restart(service: Service) -> RestartPolicy:
+    """The policy of a service whose defaults are filled in."""
+    policy = service.restart
+    assert policy.policy is not None and policy.max_restarts is not None
+    return RestartPolicy(
+        when=policy.policy,
+        max_restarts=policy.max_restarts,
+        window_seconds=_filled(policy.restart_window),
+        initial_delay_seconds=_filled(policy.initial_delay),
+        max_delay_seconds=_filled(policy.max_delay),
+        backoff_factor=_filled(policy.backoff_factor),
+        jitter=_filled(policy.jitter),
+        reset_after_seconds=_filled(policy.reset_after),
+    )
+
+
+def _filled(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def _logs(service: Service) -> LogPolicy:
+    assert service.logs.max_size is not None and service.logs.max_files is not None
+    return LogPolicy(service.logs.max_size, service.logs.max_files)
+
+
+def _hash(spec: ServiceSpec) -> str:
+    """Of what a run is started with; what the supervisor does around a run can change without one."""
+    facts = {name: value for name, value in asdict(spec).items() if name not in _NOT_HASHED}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,217 @@
+"""The sections of one service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from blackhole_cg.core.config.kinds import (
+    Anything,
+    Choice,
+    Duration,
+    Flag,
+    Number,
+    Size,
+    Whole,
+    Words,
+    describe,
+)
+from blackhole_cg.core.config.resource_models import Resources
+from blackhole_cg.core.config.section import Section, key, section
+from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
+from blackhole_cg.core.words import Condition, Max, RestartWhen, ServiceType
+
+DEFAULT_COMMAND: Final = (
+    "`BINARY_PATH --service NAME --log-level LEVEL [--config FILE] [--socket PATH] [--port PORT]`"
+)
+LOG_LEVELS: Final = ("debug", "info", "warn", "warning", "error", "critical")
+
+SERVICE_NAME_PATTERN: Final = "[a-z0-9][a-z0-9_-]{0,62}"
+ServiceName = Annotated[
+    str,
+    Words(
+        "a service name",
+        SERVICE_NAME_PATTERN,
+        "up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit",
+    ),
+]
+VariableName = Annotated[
+    str,
+    Words(
+        "a variable name", "[A-Za-z_][A-Za-z0-9_.-]*", "letters, digits and '_', not beginning with a digit"
+    ),
+]
+AnyText = Words(pattern=".*", allowed="text")
+Path = Words("a path", allowed="a path, absolute or relative to this file")
+Account = Words("an account", r"[^\s:/]+", "a name or a number")
+Attempts = Whole(0, 1_000_000)
+
+
+class Dependency(Section):
+    """What a dependency must have reached."""
+
+    condition: Annotated[Condition, Choice(Condition)] = key(
+        Condition.STARTED, "started, or completed: a oneshot that ended well."
+    )
+
+
+def _names_to_mapping(value: Any) -> Any:
+    """A list of names says: each must be started."""
+    if value is None:
+        return {}
+    if not isinstance(value, list | tuple):
+        if isinstance(value, dict):
+            return value
+        raise ValueError(
+            f"{describe(value)} is not a list of services "
+            "(accepted: a list of names, or a mapping of names to {condition: started | completed})"
+        )
+    names: dict[str, Any] = {}
+    for index, name in enumerate(value):
+        if not isinstance(name, str):
+            what = "empty" if name is None else describe(name)
+            raise ValueError(f"item {index + 1} is {what}, not the name of a service (accepted: names)")
+        if name in names:
+            raise ValueError(f"{describe(name)} is listed twice (accepted: each name once)")
+        names[name] = {}
+    return names
+
+
+Dependencies = Annotated[
+    dict[ServiceName, Dependency],
+    BeforeValidator(_names_to_mapping),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+                {"type": "object", "additionalProperties": Dependency.model_json_schema()},
+            ]
+        }
+    ),
+]
+
+
+class Restart(Section):
+    """When and how the service is started again after it ended."""
+
+    policy: Annotated[RestartWhen | None, Choice(RestartWhen)] = key(
+        None, "After which exits it is restarted.", inherits="always; never for a oneshot"
+    )
+    max_restarts: Annotated[int | Max | None, Attempts] = key(
+        None,
+        "Restarts within restart_window before it is failed.",
+        inherits="runtime.orchestrator.restart_policy.max_attempts",
+    )
+    initial_delay: Annotated[float | None, Duration()] = key(
+        None, "Wait before the first restart.", inherits="runtime.orchestrator.restart_policy.initial_delay"
+    )
+    max_delay: Annotated[float | None, Duration()] = key(
+        None, "Longest wait between restarts.", inherits="runtime.orchestrator.restart_policy.max_backoff"
+    )
+    backoff_factor: Annotated[float | None, Number(1, 100)] = key(
+        None,
+        "What each wait is multiplied by for the next one.",
+        inherits="runtime.orchestrator.restart_policy.backoff_multiplier",
+    )
+    restart_window: Annotated[float | None, Duration(low=0.001)] = key(
+        None,
+        "Sliding window in which restarts are counted.",
+        inherits="runtime.orchestrator.restart_policy.window",
+    )
+    jitter: Annotated[float | None, Number(0, 1)] = key(
+        None,
+        "Random part of each wait; 0.1 is plus or minus ten percent.",
+        inherits="runtime.orchestrator.restart_policy.jitter",
+    )
+    reset_after: Annotated[float | None, Duration()] = key(
+        None,
+        "A run that lasted this long clears the count and the wait.",
+        inherits="runtime.orchestrator.restart_policy.reset_after",
+    )
+
+
+class Stop(Section):
+    """How the service is asked to end."""
+
+    signal: Annotated[int, SignalName()] = key(15, "Signal sent to the main process.")
+    timeout: Annotated[float, Duration()] = key(10.0, "Time to end in; then everything left is killed.")
+
+
+class Security(Section):
+    """What the service may do."""
+
+    no_new_privileges: Annotated[bool, Flag()] = key(
+        True, "No program it executes can gain privileges (setuid files have no effect)."
+    )
+    capabilities: tuple[Annotated[str, Capability()], ...] | None = key(
+        None, "The only capabilities it keeps; [] keeps none.", inherits="those of the supervisor"
+    )
+
+
+class ServiceLogs(Section):
+    """When the log file of the service is rotated."""
+
+    max_size: Annotated[int | None, Size(1024)] = key(
+        None, "Size at which it is rotated.", inherits="runtime.orchestrator.logs.max_size"
+    )
+    max_files: Annotated[int | None, Whole(1, 1000)] = key(
+        None, "Files kept, the current one included.", inherits="runtime.orchestrator.logs.max_files"
+    )
+
+
+class Service(Section):
+    """One service: what is run, as whom, within which limits, and what happens when it ends."""
+
+    enabled: Annotated[bool, Flag()] = key(True, "Whether it is started with the others.")
+    required: Annotated[bool, Flag()] = key(
+        True, "false: when it cannot start, it is reported and retried, and the others start all the same."
+    )
+    type: Annotated[ServiceType, Choice(ServiceType)] = key(
+        ServiceType.SIMPLE, "simple is up once executed; oneshot does its work and ends."
+    )
+    command: Annotated[str | tuple[str, ...] | None, Command()] = key(
+        None,
+        "Command line: a list, or one text split like a shell does, never run by a shell.",
+        inherits=DEFAULT_COMMAND,
+    )
+    binary_path: Annotated[str | None, Path] = key(
+        None, "Program that is run without `command`.", inherits="`SERVICES_DIR/NAME/NAME`"
+    )
+    args: tuple[Annotated[str, AnyText], ...] = key((), "Arguments added at the end of the command line.")
+    data_dir: Annotated[str | None, Path] = key(
+        None,
+        "Working directory and HOME; created, and owned by `user`.",
+        inherits="`/var/lib/blackhole/NAME`, or below the user's data directory when not root",
+    )
+    environment: dict[VariableName, Annotated[str, AnyText]] = Field(
+        default_factory=dict,
+        description="Variables added to a clean environment; text is kept as written. "
+        "The base is PATH, HOME, TEMP, TMP, LANG, BLACKHOLE_* and GOMEMLIMIT.",
+    )
+    env_file: Annotated[str | None, Path] = key(
+        None, "File of KEY=VALUE lines added before `environment`, which wins."
+    )
+    user: Annotated[str | None, Account] = key(None, "User it runs as.", inherits="that of the supervisor")
+    group: Annotated[str | None, Account] = key(None, "Group it runs as.", inherits="that of the user")
+    log_level: Annotated[str | None, Choice(LOG_LEVELS)] = key(
+        None, "Log level the service is told.", inherits="runtime.orchestrator.log_level"
+    )
+    unix_socket: Annotated[str | None, Path] = key(None, "Socket it listens on; it is told the path.")
+    tcp_port: Annotated[int | None, Whole(1, 65535)] = key(None, "Port it listens on; it is told the number.")
+    depends_on: Dependencies = Field(
+        default_factory=dict,
+        description="Services that come first: a list of names, or a mapping of names to a condition.",
+    )
+    resources: Resources = section(Resources, "Limits of the service.")
+    umask: Annotated[int, Mask()] = key(0o022, "File mode creation mask, in octal.")
+    oom_score_adj: Annotated[int, Whole(-1000, 1000)] = key(
+        0, "How readily the kernel kills it when the host is out of memory; -1000 is never."
+    )
+    restart: Restart = section(Restart, "Restarts after an exit.")
+    stop: Stop = section(Stop, "How it is stopped.")
+    security: Security = section(Security, "Privileges.")
+    logs: ServiceLogs = section(ServiceLogs, "Its log file.")
+    config: Annotated[dict[str, Any] | None, Anything()] = key(
+        None, "Handed to the service as a JSON file, named by BLACKHOLE_CONFIG and {config_path}."
+    )

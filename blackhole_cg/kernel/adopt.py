@@ -1,0 +1,85 @@
+"""Taking over a run that an earlier supervisor began, and clearing away what cannot be taken over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from blackhole_cg.core.record import RunRecord
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
+from blackhole_cg.kernel.launch import Launcher
+from blackhole_cg.kernel.process import MainProcess
+from blackhole_cg.kernel.run import Birth, LinuxRun
+from blackhole_cg.kernel.scope import DEAD_STATES, ProcessScope, read_stat
+from blackhole_cg.kernel.service_files import handed_config_file
+
+PROC = Path("/proc")
+
+
+def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
+    """The run of the record, if its main process is still there: same boot, same start time, in its cgroup.
+
+    Its exit status will not be known: it is not our child. Needs a running event loop.
+    """
+    if record.boot_id != boot_id:
+        return None
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except OSError:
+        return None
+    # Only now: what the pidfd holds is what the number means from here on.
+    enclosure = _find_enclosure(launcher, spec, record) if _is_same(record) else None
+    if enclosure is None:
+        os.close(pidfd)
+        return None
+    return LinuxRun(
+        Birth(
+            service=spec.name,
+            process=MainProcess(record.pid, pidfd, launcher.children),
+            enclosure=enclosure,
+            started_ticks=record.started_ticks,
+            limits=record.limits,
+            config_file=handed_config_file(spec),
+        )
+    )
+
+
+async def clear_leftovers(launcher: Launcher, name: str) -> list[int]:
+    """Kill whatever is in the cgroup of this name, and remove it; the pids that were in it.
+
+    Raises:
+        CgroupError: it cannot be removed.
+    """
+    cgroup = launcher.tree.existing(name) if launcher.tree else None
+    if cgroup is None:
+        return []
+    try:
+        pids = cgroup.processes()
+        if pids:
+            cgroup.kill()
+            await launcher.watch.until_empty(cgroup)
+        await cgroup.remove()
+        return pids
+    finally:
+        cgroup.close()
+
+
+def _is_same(record: RunRecord) -> bool:
+    process = read_stat(PROC, record.pid)
+    if process is None or process.state in DEAD_STATES:
+        return False
+    return process.started_ticks == record.started_ticks
+
+
+def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) -> Enclosure | None:
+    """What holds the run; None when its main process is not in it (any more)."""
+    if launcher.tree is None:
+        return ProcessScope(record.pid, spec.environment) if record.cgroup is None else None
+    cgroup = launcher.tree.existing(spec.name)
+    if cgroup is None:
+        return None
+    if record.pid not in cgroup.processes():
+        cgroup.close()
+        return None
+    return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)

@@ -1,0 +1,222 @@
+"""A supervisor that only pretends, and a way to have it served in the background of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blackhole_cg.control import SOCKET_NAME
+from blackhole_cg.control.server import ControlServer
+from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
+from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.observe.log_reader import LogQuery
+
+T = TypeVar("T")
+
+V1 = "bound to cgroup v1 on this host"
+LIMITS = {
+    "cpu_max": LimitState("200000 100000", None, False, f"cpu: {V1}"),
+    "memory_max": LimitState(536870912, None, False, f"memory: {V1}"),
+    "pids_max": LimitState(100, 100, True),
+    "nofile": LimitState(10000, 10000, True),
+}
+
+
+def make_info(name: str, **changes: Any) -> ServiceInfo:
+    """A running service."""
+    info = ServiceInfo(
+        name=name,
+        state="running",
+        desired="up",
+        health="unknown",
+        enabled=True,
+        pid=4242,
+        run_id=1,
+        restarts=0,
+        uptime_seconds=90.0,
+        started_wall="2030-01-31T12:00:00.000000Z",
+        cgroup=f"/blackhole/{name}",
+        adopted=False,
+        outdated=False,
+        tcp_port=None,
+        unix_socket=None,
+        instance_of=None,
+        limits=LIMITS,
+        usage={"cpu_percent": 12.5, "memory_bytes": 64225280, "pids": 3},
+        logs={"lines_total": 7, "dropped_total": 0},
+    )
+    return replace(info, **changes)
+
+
+def make_event(number: int, service: str = "web", **changes: Any) -> EventRecord:
+    """A service that was killed."""
+    event = EventRecord(
+        at_wall=f"2030-01-31T12:00:{number % 60:02}.000000Z",
+        service=service,
+        run_id=4,
+        kind="state",
+        from_state="running",
+        to_state="restarting",
+        reason="signalled",
+        detail="killed by SIGKILL",
+        id=number,
+    )
+    return replace(event, **changes)
+
+
+def make_line(message: str, stream: str = "stdout", **more: Any) -> bytes:
+    """A line of NAME.log."""
+    record = {"time": "2030-01-31T12:00:00.000000Z", "service": "web", "stream": stream, "run_id": 1}
+    return json.dumps({**record, "message": message, **more}).encode() + b"\n"
+
+
+class FakeOperations:
+    """Satisfies `Operations`. Operations are held while `gate` is closed, and fail with `failure`."""
+
+    def __init__(self, infos: Sequence[ServiceInfo]) -> None:
+        self.infos = {info.name: info for info in infos}
+        self.stored: list[EventRecord] = []
+        self.lines: list[bytes] = []
+        self.queries: list[LogQuery] = []
+        self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.finished: list[str] = []
+        self.failure: Exception | None = None
+        self.log_failure: Exception | None = None
+        self.stopping = False
+        self.followers = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.changed = asyncio.Condition()
+
+    def names(self) -> Sequence[str]:
+        return tuple(self.infos)
+
+    def services(self) -> Sequence[ServiceInfo]:
+        return tuple(self.infos.values())
+
+    def service(self, name: str) -> ServiceInfo:
+        if name not in self.infos:
+            raise UnknownServiceError(name, self.infos)
+        return self.infos[name]
+
+    async def start(self, names: Sequence[str]) -> None:
+        await self._change("start", names, state="running", pid=4243)
+
+    async def stop(self, names: Sequence[str]) -> None:
+        await self._change("stop", names, state="stopped", pid=None)
+
+    async def restart(self, names: Sequence[str]) -> None:
+        await self._change("restart", names, state="running", pid=4244)
+
+    def reset(self, names: Sequence[str]) -> None:
+        self.calls.append(("reset", tuple(names)))
+
+    def host(self) -> HostFacts:
+        controllers = {"pids": None, "memory": V1}
+        return HostFacts("boot", "6.1.0", 4096, "/sys/fs/cgroup", "/sys/fs/cgroup/bh", None, controllers)
+
+    def events(
+        self, service: str | None = None, after_id: int | None = None, newest: int | None = None
+    ) -> Sequence[EventRecord]:
+        found = [each for each in self.stored if service in (None, each.service)]
+        found = [each for each in found if each.id > (after_id or 0)]
+        return found if newest is None else found[len(found) - newest :] if newest < len(found) else found
+
+    async def follow_events(self, service: str | None, after_id: int) -> AsyncIterator[EventRecord]:
+        async for event in self._follow(lambda: self.events(service, after_id)):
+            yield event
+
+    async def log_lines(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        self.queries.append(query)
+        for line in self.lines:
+            yield line
+        if self.log_failure:
+            raise self.log_failure
+
+    async def follow_logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
+        self.queries.append(query)
+        async for line in self._follow(lambda: self.lines):
+            yield line
+
+    async def announce(self) -> None:
+        """Wake the followers."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def _follow(self, read: Callable[[], Sequence[T]]) -> AsyncIterator[T]:
+        self.followers += 1
+        seen = 0
+        try:
+            while True:
+                found = read()
+                for item in found[seen:]:
+                    yield item
+                seen = len(found)
+                async with self.changed:
+                    await self.changed.wait()
+        finally:
+            self.followers -= 1
+
+    async def _change(self, action: str, names: Sequence[str], **changes: Any) -> None:
+        self.calls.append((action, tuple(names)))
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        for name in names or self.infos:
+            self.infos[name] = replace(self.infos[name], **changes)
+        self.finished.append(action)
+
+
+class Served:
+    """FakeOperations behind a real ControlServer, in an event loop in a thread of its own."""
+
+    def __init__(self, runtime_dir: Path, *infos: ServiceInfo, group: str | None = None) -> None:
+        self.runtime_dir = runtime_dir
+        self.socket_path = runtime_dir / SOCKET_NAME
+        self._infos = infos or (make_info("store"), make_info("web"), make_info("spare", enabled=False))
+        self._group = group
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        assert self._ready.wait(30)
+        if self._error:
+            raise self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._over.set)
+            self._thread.join(30)
+        assert not self._thread.is_alive(), "the server did not close"
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Run a function, or what a coroutine function does, in the server's loop."""
+
+        async def run() -> Any:
+            answer = function()
+            return await answer if asyncio.iscoroutine(answer) else answer
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self.operations = FakeOperations(self._infos)
+        self.server = ControlServer(self.operations, self.socket_path, self._group)
+        try:
+            await self.server.open()
+        except BaseException as error:
+            self._error = error
+            return
+        finally:
+            self._ready.set()
+        await self._over.wait()
+        await self.server.close()

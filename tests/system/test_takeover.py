@@ -1,0 +1,108 @@
+"""The supervisor dies; its services do not notice, and the next one carries on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from tests.support.configs import SLEEP, config, python, shell
+from tests.support.live import alive
+from tests.support.waiting import eventually
+
+
+def crash(live) -> None:
+    live.process.kill()
+    live.process.wait()
+
+
+def test_a_killed_supervisor_leaves_its_services_running_and_the_next_takes_over(supervise):
+    live = supervise(
+        config({
+            "web": {**SLEEP, "depends_on": {"migrate": {"condition": "completed"}}},
+            "db": SLEEP,
+            "idle": SLEEP,
+            "migrate": shell("exit 0", type="oneshot"),
+        })
+    )  # fmt: skip
+    live.cli("stop", "idle")
+    before = live.services()
+    crash(live)
+    assert all(alive(before[name]["pid"]) for name in ("web", "db"))
+
+    live.start().ready()
+    after = live.services()
+    for name in ("web", "db"):
+        for key in ("pid", "run_id", "cgroup", "restarts", "started_wall", "limits"):
+            assert after[name][key] == before[name][key]
+        assert (after[name]["adopted"], after[name]["outdated"]) == (True, False)
+        assert after[name]["uptime_seconds"] >= before[name]["uptime_seconds"]
+    assert (after["idle"]["state"], after["idle"]["desired"]) == ("stopped", "down")
+    assert (after["migrate"]["state"], after["migrate"]["run_id"]) == ("completed", 1)
+
+    os.kill(after["web"]["pid"], signal.SIGKILL)
+    again = eventually(lambda: (i := live.status("web"))["run_id"] == 2 and i, "web runs again")
+    assert again["last_exit"]["reason"] == "unknown"
+    live.cli("stop", "db")
+    assert not alive(before["db"]["pid"])
+    assert live.interrupt() == 0
+    assert live.leftovers() == []
+
+
+def test_no_line_is_lost_or_doubled_while_nobody_supervises(supervise):
+    count = 20_000
+    script = (
+        "import time\n"
+        f"for i in range({count}):\n"
+        "    print(i)\n"
+        "    if i % 200 == 0: time.sleep(0.02)\n"
+        "time.sleep(1000)\n"
+    )
+    live = supervise(config({"web": python(script)}))
+    for _ in range(3):
+        eventually(lambda: live.status("web")["logs"]["lines_total"] > 100, "some lines")
+        crash(live)
+        live.start().ready()
+    eventually(
+        lambda: live.cli("logs", "web", "--tail", "1").stdout.strip() == str(count - 1), "the last line"
+    )
+    lines = live.cli("logs", "web", "--json").stdout.splitlines()
+    assert [int(json.loads(line)["message"]) for line in lines] == list(range(count))
+
+
+def test_a_service_that_ended_while_nobody_watched_is_restarted_by_its_policy(supervise):
+    live = supervise(
+        config({
+            "gone": {**SLEEP, "restart": {"initial_delay": "100ms"}},
+            "never": {**SLEEP, "restart": {"policy": "never"}},
+            "parent": shell("sleep 1000 & echo $! > child; wait", data_dir="parent",
+                            restart={"initial_delay": "100ms"}),
+        })
+    )  # fmt: skip
+    child_file = live.directory / "parent" / "child"
+    child = int(eventually(lambda: child_file.exists() and child_file.read_text(), "the child's pid"))
+    services = live.services()
+    crash(live)
+    for name in services:
+        os.kill(services[name]["pid"], signal.SIGKILL)
+    eventually(lambda: not alive(services["gone"]["pid"]), "gone is gone")
+    live.start().ready()
+    eventually(lambda: live.status("gone")["run_id"] == 2, "gone runs again")
+    live.until("gone", "running")
+    assert live.status("never")["state"] == "failed"
+    assert live.until("parent", "running")["run_id"] == 2
+    assert not alive(child), "what it left behind was killed"
+
+
+def test_a_changed_configuration_marks_a_run_outdated_and_does_not_restart_it(supervise):
+    live = supervise(config({"web": SLEEP, "removed": SLEEP}))
+    before = live.services()
+    crash(live)
+    text = json.dumps(config({"web": {**SLEEP, "environment": {"NEW": "1"}}}))
+    live.config.write_text(text)
+    live.start().ready()
+    web = live.status("web")
+    assert (web["pid"], web["outdated"]) == (before["web"]["pid"], True)
+    assert not alive(before["removed"]["pid"])
+    live.cli("restart", "web")
+    assert live.status("web")["outdated"] is False
