@@ -6,13 +6,12 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.vm import tools
 from tests.vm.image import KERNELS, Recipe, ensure_image, find_image
 from tests.vm.job import Job
-from tests.vm.machine import Hardware, Scratch, run, signals_raise
+from tests.vm.machine import Hardware, Scratch, run, signals_raise, temporary_directory
 from tests.vm.problems import Interrupted, Unavailable, VmError
 
 UNAVAILABLE = 77
@@ -65,8 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.junit:
         environment["PYTEST_ADDOPTS"] += " --junitxml=/out/junit.xml"
     job = Job(command, options.timeout, environment, options.install)
-    with tempfile.TemporaryDirectory(prefix="blackhole-cg-results-") as directory:
-        results = Path(directory)
+    with temporary_directory() as results:
         code = run(image, job, _hardware(options), results, sys.stdout)
         _hand_over(options, results)
         return code
@@ -93,8 +91,8 @@ def _shell(options: argparse.Namespace) -> int:
     size = os.get_terminal_size()
     job = Job((), None, _environment(options), options.install, (size.columns, size.lines))
     print("==> booting; leave with exit, or with Ctrl-A X", flush=True)
-    with tempfile.TemporaryDirectory(prefix="blackhole-cg-results-") as directory:
-        return run(image, job, _hardware(options), Path(directory), sys.stdout)
+    with temporary_directory() as results:
+        return run(image, job, _hardware(options), results, sys.stdout)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -68,7 +68,7 @@ def run(image: Image, job: jobs.Job, hardware: Hardware, results: Path, console:
         VmError: the VM ended without a result.
         Interrupted: a signal asked this process to end.
     """
-    with _temporary_directory() as directory:
+    with temporary_directory() as directory:
         command = _command(image, hardware, directory)
         jobs.pack(job, ROOT, directory / "job.tar")
         if job.command:
@@ -203,7 +203,7 @@ class _Console:
 
 
 @contextlib.contextmanager
-def _temporary_directory() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """A directory that is locked while its owner lives, so that the next one can clear away a dead one's."""
     _sweep(Path(tempfile.gettempdir()))
     path = Path(tempfile.mkdtemp(prefix=TEMPORARY))
