@@ -7,6 +7,7 @@ listens on the control socket; leaving it stops every service in reverse order.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -130,6 +131,7 @@ class Supervisor:
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+        _settle_memory()
 
     async def _carry_on(self, clock: Clock) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -305,3 +307,12 @@ def load_spec(path: str | Path, paths: Paths) -> SupervisorSpec:
 
     context = host_context(str(paths.runtime_dir), os.environ)
     return load(str(path), os.environ, context)[1]
+
+
+def _settle_memory() -> None:
+    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
+
+    Each round writes to every object it looks at; after a fork each such page has to be copied.
+    """
+    gc.collect()
+    gc.freeze()
