@@ -151,7 +151,18 @@ def _asked_place(point: Path, own: Path | None, asked_root: str) -> CgroupPlace:
         return CgroupPlace(
             point, own, None, None, "the cgroup v2 mount point itself cannot be the cgroup root"
         )
-    return CgroupPlace(point, own, root, point, None)
+    return CgroupPlace(point, own, root, _top_of_ours(point, root), None)
+
+
+def _top_of_ours(point: Path, root: Path) -> Path:
+    """From where on controllers are ours to enable: a unit's directory where the root is in one.
+
+    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for.
+    """
+    for directory in (*reversed(root.relative_to(point).parents), root.relative_to(point)):
+        if directory.name.endswith((".service", ".scope")):
+            return point / directory
+    return point
 
 
 def _own_place(point: Path, own: Path) -> CgroupPlace:
