@@ -217,7 +217,7 @@ def _controller_reasons(place: CgroupPlace, base: Path) -> Mapping[str, str | No
     if place.root is None or place.mount is None:
         return dict.fromkeys(CONTROLLERS, place.problem)
     offered = _controllers_in(place.mount)
-    reachable = _controllers_in(place.enable_from or place.mount)
+    reachable = _controllers_for(place.enable_from or place.mount)
     v1 = parse_proc_cgroups(_read(base / "proc/cgroups"))
     reasons: dict[str, str | None] = {}
     for name in CONTROLLERS:
@@ -236,6 +236,17 @@ def _absence_reason(hierarchy: int, enabled: bool) -> str:
     if hierarchy:
         return "bound to cgroup v1 on this host"
     return "not offered by cgroup v2 here"
+
+
+def _controllers_for(directory: Path) -> frozenset[str]:
+    """What a directory has on offer, or will have once it is made.
+
+    systemd removes the directory of a unit without processes, and makes its controllers ready above it.
+    """
+    if directory.is_dir():
+        return _controllers_in(directory)
+    parent = next(parent for parent in directory.parents if parent.is_dir())
+    return frozenset(_read(parent / "cgroup.subtree_control").split())
 
 
 def _controllers_in(directory: Path) -> frozenset[str]:
