@@ -1,12 +1,12 @@
 # Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench setup clean
+.PHONY: help run test lint bench setup install uninstall clean
 
 VENV := .venv/bin
 CONFIG ?= examples/blackhole.yaml
 
 help: ## show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## supervise the example services in the foreground (CONFIG=FILE for others); Ctrl-C stops them
 	@tools/setup.sh run
@@ -29,6 +29,12 @@ bench: ## measure 200 services: start, idle cost, memory, restart (ARGS="--help"
 
 setup: ## only prepare .venv, with the development tools
 	@tools/setup.sh test
+
+install: ## install for the whole system, with systemd units (PREFIX=/opt/blackhole-cg); needs root
+	@tools/install.sh install
+
+uninstall: ## remove what install put there; configuration, state and logs stay
+	@tools/install.sh uninstall
 
 clean: ## remove what the other targets made: .venv, caches, the example's data
 	rm -rf .venv .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes .venv ready to use: `tools/setup.sh run` with what blackhole-cg needs, `tools/setup.sh test` with the
-# development tools as well. When nothing changed since the last time it ends at once.
+# development tools as well. When nothing changed since the last time it ends at once. `tools/setup.sh install`
+# does the same in the directory VENV, with a copy of the package instead of a link to this tree.
 #
 # PYTHON=python3.12 chooses the interpreter. pip and apt are used as they are configured on this machine.
 set -eu
 
 KIND=${1:-run}
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-VENV=$ROOT/.venv
+VENV=${VENV:-$ROOT/.venv}
 OLDEST=3.11
 
 say() { printf '==> %s\n' "$*"; }
@@ -147,7 +148,7 @@ version_of() { "$1" -c 'import sys; print(sys.version)' 2>/dev/null; }
 make_environment() {
     rm -f "$VENV"/.ready-*
     if [ "$(version_of "$VENV/bin/python")" != "$(version_of "$python")" ] || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
-        say "creating .venv with $("$python" --version)"
+        say "creating $(basename "$VENV") with $("$python" --version)"
         "$python" -m venv --clear "$VENV"
     fi
 }
@@ -165,17 +166,22 @@ pip_install() {
 # constraints and take whichever versions are newest today.
 install_project() {
     extras=''
-    [ "$KIND" = run ] || extras="[$KIND]"
-    say "installing blackhole-cg$extras and its pinned dependencies into .venv"
+    [ "$KIND" != test ] || extras="[test]"
+    say "installing blackhole-cg$extras and its pinned dependencies into $(basename "$VENV")"
     pip_install setuptools hatchling editables
-    pip_install --no-build-isolation --use-pep517 --editable "$ROOT$extras"
+    if [ "$KIND" = install ]; then
+        pip_install --no-build-isolation --use-pep517 --force-reinstall --no-deps "$ROOT"
+        pip_install --no-build-isolation --use-pep517 "$ROOT"
+    else
+        pip_install --no-build-isolation --use-pep517 --editable "$ROOT$extras"
+    fi
 }
 
 # --------------------------------------------------------------------------------------------------------------
 
 case $KIND in
-    run | test) ;;
-    *) printf 'usage: tools/setup.sh [run|test]\n' >&2; exit 2 ;;
+    run | test | install) ;;
+    *) printf 'usage: tools/setup.sh [run|test|install]\n' >&2; exit 2 ;;
 esac
 
 if is_ready; then
@@ -194,4 +200,5 @@ make_environment
 install_project
 fingerprint >"$VENV/.ready-run"
 [ "$KIND" = run ] || cp "$VENV/.ready-run" "$VENV/.ready-$KIND"
+[ "$KIND" != install ] || rm "$VENV"/.ready-* # the package's code is not part of the fingerprint
 say "set-up is complete"

@@ -136,7 +136,9 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     from blackhole_cg.cli.banner import render_banner
     from blackhole_cg.cli.foreground import Foreground
     from blackhole_cg.cli.terminal import Screen, screen_of
+    from blackhole_cg.cli.under_systemd import Reports
     from blackhole_cg.kernel.host import HostOptions, LinuxHost
+    from blackhole_cg.kernel.service_manager import ServiceManager
     from blackhole_cg.observe.console import Console
     from blackhole_cg.supervisor.supervisor import Supervisor
 
@@ -145,14 +147,24 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     isolation = spec.runtime.isolation
     host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
     supervisor = Supervisor(spec, paths=paths, host=host, console=console)
+    manager = ServiceManager.from_environ(os.environ)
+    reports = Reports(manager, supervisor.enabled_states)
+    supervisor.on_change = reports.changed
 
     def announce() -> None:
         infos = [info.to_json() for info in supervisor.all_services()]
         runtime_dir = None if options.runtime_dir is None else str(options.runtime_dir)
         console.note("\n".join(render_banner(infos, runtime_dir, Screen(width=screen.width))))
+        reports.ready()
+
+    def is_restart() -> bool:
+        reports.stopping()
+        return manager.is_restarting_us()
 
     try:
-        await Foreground(supervisor, announce).run()
+        reports.open()
+        await Foreground(supervisor, announce, is_restart).run()
     finally:
+        reports.close()
         console.close()
         log.close()

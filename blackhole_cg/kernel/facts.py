@@ -151,7 +151,18 @@ def _asked_place(point: Path, own: Path | None, asked_root: str) -> CgroupPlace:
         return CgroupPlace(
             point, own, None, None, "the cgroup v2 mount point itself cannot be the cgroup root"
         )
-    return CgroupPlace(point, own, root, point, None)
+    return CgroupPlace(point, own, root, _top_of_ours(point, root), None)
+
+
+def _top_of_ours(point: Path, root: Path) -> Path:
+    """From where on controllers are ours to enable: a unit's directory where the root is in one.
+
+    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for.
+    """
+    for directory in (*reversed(root.relative_to(point).parents), root.relative_to(point)):
+        if directory.name.endswith((".service", ".scope")):
+            return point / directory
+    return point
 
 
 def _own_place(point: Path, own: Path) -> CgroupPlace:
@@ -206,7 +217,7 @@ def _controller_reasons(place: CgroupPlace, base: Path) -> Mapping[str, str | No
     if place.root is None or place.mount is None:
         return dict.fromkeys(CONTROLLERS, place.problem)
     offered = _controllers_in(place.mount)
-    reachable = _controllers_in(place.enable_from or place.mount)
+    reachable = _controllers_for(place.enable_from or place.mount)
     v1 = parse_proc_cgroups(_read(base / "proc/cgroups"))
     reasons: dict[str, str | None] = {}
     for name in CONTROLLERS:
@@ -225,6 +236,17 @@ def _absence_reason(hierarchy: int, enabled: bool) -> str:
     if hierarchy:
         return "bound to cgroup v1 on this host"
     return "not offered by cgroup v2 here"
+
+
+def _controllers_for(directory: Path) -> frozenset[str]:
+    """What a directory has on offer, or will have once it is made.
+
+    systemd removes the directory of a unit without processes, and makes its controllers ready above it.
+    """
+    if directory.is_dir():
+        return _controllers_in(directory)
+    parent = next(parent for parent in directory.parents if parent.is_dir())
+    return frozenset(_read(parent / "cgroup.subtree_control").split())
 
 
 def _controllers_in(directory: Path) -> frozenset[str]:

@@ -49,6 +49,7 @@ class Surroundings:
     output: Callable[[ServiceSpec], Output]
     events: EventSink
     states: StateSink
+    changed: Callable[[], None] = lambda: None  # some service has a new status
 
 
 class Services:
@@ -138,3 +139,4 @@ class Services:
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
         self._gate.note(runner)
+        self._surroundings.changed()

@@ -7,6 +7,7 @@ listens on the control socket; leaving it stops every service in reverse order.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -71,11 +72,13 @@ class Supervisor:
         self.paths = paths or default_paths(os.environ, os.geteuid())
         self.spec = config if isinstance(config, SupervisorSpec) else load_spec(config, self.paths)
         self.stopping = False
+        self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
         isolation = self.spec.runtime.isolation
         self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
+        self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
 
@@ -121,7 +124,7 @@ class Supervisor:
         self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble(clock))
         self._stack.callback(self.outputs.close)
-        around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states)
+        around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states, self.on_change)
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
@@ -130,6 +133,7 @@ class Supervisor:
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+        _settle_memory()
 
     async def _carry_on(self, clock: Clock) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -203,6 +207,10 @@ class Supervisor:
         """Every configured service, in start order."""
         return [self._reporter.info(runner) for runner in self.services.runners.values()]
 
+    def enabled_states(self) -> list[State]:
+        """The states of the enabled services, in start order."""
+        return [self.status(name) for name in self.services.enabled()]
+
     @property
     def host_facts(self) -> HostFacts:
         """What this host can do."""
@@ -212,6 +220,8 @@ class Supervisor:
 
     async def shutdown(self) -> None:
         """Stop every service in reverse order within the shutdown timeout, and give everything back."""
+        if self._detached:
+            return
         if self._shutdown_task is None:
             self.stopping = True
             self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
@@ -219,7 +229,7 @@ class Supervisor:
 
     async def detach(self) -> None:
         """Give everything back but the services: they run on, for the next supervisor to take over."""
-        self.stopping = True
+        self.stopping = self._detached = True
         for runner in self.services.runners.values():
             runner.detach()
         await self._stack.aclose()
@@ -305,3 +315,12 @@ def load_spec(path: str | Path, paths: Paths) -> SupervisorSpec:
 
     context = host_context(str(paths.runtime_dir), os.environ)
     return load(str(path), os.environ, context)[1]
+
+
+def _settle_memory() -> None:
+    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
+
+    Each round writes to every object it looks at; after a fork each such page has to be copied.
+    """
+    gc.collect()
+    gc.freeze()

@@ -209,3 +209,23 @@ def test_a_place_without_permission(tmp_path: Path) -> None:
     place = find_cgroup_place(None, base)
     assert place.root is None
     assert place.problem == f"no permission to make cgroups in {base}/sys/fs/cgroup"
+
+
+def test_a_units_directory_that_systemd_has_removed_will_have_what_is_ready_above_it(tmp_path: Path) -> None:
+    base = host(tmp_path, UNIFIED_MOUNTS, "0::/system.slice/blackhole-cg.service\n", "cpu io memory pids")
+    slice_directory = base / "sys/fs/cgroup/system.slice"
+    slice_directory.mkdir()
+    (slice_directory / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    place = find_cgroup_place("/system.slice/holder.service", base)
+    assert place.root == place.enable_from == slice_directory / "holder.service"
+    assert not place.root.exists()
+    reasons = read_host_facts(place, base).controllers
+    assert (reasons["memory"], reasons["pids"]) == (None, None)
+    assert reasons["io"] == f"not delegated to {place.root}"
+
+
+def test_below_a_unit_only_the_units_own_directory_is_ours(tmp_path: Path) -> None:
+    base = host(tmp_path, UNIFIED_MOUNTS, "0::/\n")
+    place = find_cgroup_place("/system.slice/holder.service/deeper", base)
+    assert place.enable_from == base / "sys/fs/cgroup/system.slice/holder.service"
+    assert find_cgroup_place("/mine/deeper", base).enable_from == base / "sys/fs/cgroup"

@@ -15,7 +15,17 @@ from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.spec import ResourceLimits, SecuritySpec
 from blackhole_cg.core.words import Isolation, Stream
 from blackhole_cg.errors import SpawnError
-from tests.kernel.machine import LIMITS, Machine, Traces, in_time, open_machine, read_all, sleeper, stop
+from tests.kernel.machine import (
+    LIMITS,
+    Machine,
+    Traces,
+    eventually,
+    in_time,
+    open_machine,
+    read_all,
+    sleeper,
+    stop,
+)
 
 SELF_PORTRAIT = """
 import json, os, signal
@@ -329,8 +339,8 @@ def test_usage_counts_what_the_kernel_counts(machine: Machine) -> None:
         run = await machine.start(
             machine.sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 1000")
         )
-        while not (usage := run.usage()).cpu_seconds:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: run.usage().cpu_seconds, "CPU time is counted")
+        usage = run.usage()
         assert usage.pids == 1
         assert usage.memory_bytes is not None and usage.memory_bytes > 50_000
         await machine.end(run)

@@ -16,7 +16,7 @@ from tests.vm.problems import Interrupted, Unavailable, VmError
 
 UNAVAILABLE = 77
 FAILED = 125
-# Emulation is many times slower than the host, and a test that hangs should still be told from one that is slow.
+# Emulation is many times slower than the host; a test that hangs should still be told from a slow one.
 PYTEST_OPTIONS = "-p no:cacheprovider -o timeout=900"
 
 EPILOG = """
@@ -104,7 +104,11 @@ def _hardware(options: argparse.Namespace) -> Hardware:
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
-    found = {"BLACKHOLE_CG_TEST_VM": "1", "PYTEST_ADDOPTS": PYTEST_OPTIONS, "TERM": os.environ.get("TERM", "dumb")}
+    found = {
+        "BLACKHOLE_CG_TEST_VM": "1",
+        "PYTEST_ADDOPTS": PYTEST_OPTIONS,
+        "TERM": os.environ.get("TERM", "dumb"),
+    }
     for assignment in options.env:
         name, equals, value = assignment.partition("=")
         found[name] = value if equals else os.environ.get(name, "")
@@ -118,7 +122,9 @@ def _scratch(text: str) -> Scratch:
 
 def _parser() -> argparse.ArgumentParser:
     recipe = argparse.ArgumentParser(add_help=False)
-    recipe.add_argument("--suite", choices=KERNELS, default="bookworm", help="the Debian to use (%(default)s)")
+    recipe.add_argument(
+        "--suite", choices=KERNELS, default="bookworm", help="the Debian to use (%(default)s)"
+    )
     recipe.add_argument("--kernel", default="", help="6.1 or 6.12 (the suite's own)")
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument("--memory", type=int, default=2048, metavar="MIB", help="default %(default)s")
@@ -144,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     job = commands.add_parser("run", parents=[recipe, machine], help="run a command as root")
     job.add_argument("--timeout", type=float, default=1200, metavar="SECONDS", help="default %(default)s")
     job.add_argument("--junit", type=Path, metavar="FILE", help="where to put pytest's JUnit report")
-    job.add_argument("--out", type=Path, metavar="DIRECTORY", help="where to put what the command left in /out")
+    job.add_argument(
+        "--out", type=Path, metavar="DIRECTORY", help="where to put what the command left in /out"
+    )
     job.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     job.set_defaults(action=_run)
     shell = commands.add_parser("shell", parents=[recipe, machine], help="a shell in the VM")

@@ -29,16 +29,17 @@ PLACE = "/var/tmp/build"
 # Suite -> its kernels, the default one first; 6.12 for bookworm comes from its backports.
 KERNELS = {"bookworm": ("6.1", "6.12"), "trixie": ("6.12",)}
 
-PACKAGES = (
-    # the system
-    "systemd-sysv systemd udev dbus dbus-user-session libpam-systemd kmod util-linux procps iproute2 "
-    "python3 python3-venv libcap2 "
-    # what tests call, and what they supervise
-    "curl fio make strace nginx-light redis-server postgresql"
-).split()
+SYSTEM = """
+systemd-sysv systemd udev dbus dbus-user-session libpam-systemd kmod util-linux procps iproute2
+python3 python3-venv libcap2
+"""
+CALLED_BY_TESTS = "curl fio make strace nginx-light redis-server postgresql"
+PACKAGES = f"{SYSTEM} {CALLED_BY_TESTS}".split()
 
 # Nothing of these is used in the VM.
-NOT_INSTALLED = frozenset("mypy mypy_extensions ruff librt ast_serialize types-psutil types-PyYAML".lower().split())
+NOT_INSTALLED = frozenset(
+    "mypy mypy_extensions ruff librt ast_serialize types-psutil types-PyYAML".lower().split()
+)
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,18 @@ def _mmdebstrap(recipe: Recipe, work: Path) -> list[str]:
         'echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"'
     ]
     options += [f'--customize-hook=sh {work}/guest/build.sh "$1"']
-    # mmdebstrap as root works in the host's own mount namespace; with this, no mount of a build can outlive it or
-    # be seen by others.
+    # mmdebstrap as root works in the host's own mount namespace; in one of its own, no mount of a build can
+    # outlive it or be seen by others.
     private = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
-    return ["nice", *private, "mmdebstrap", *options, recipe.suite, "/dev/null", *settings.debian_sources(recipe.suite)]
+    return [
+        "nice",
+        *private,
+        "mmdebstrap",
+        *options,
+        recipe.suite,
+        "/dev/null",
+        *settings.debian_sources(recipe.suite),
+    ]
 
 
 def _adopt(built: Path, directory: Path) -> Image:

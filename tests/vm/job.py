@@ -28,7 +28,10 @@ class Job:
 
     def script(self) -> str:
         """The shell script that the VM runs."""
-        lines = ["cd /work", *(f"export {name}={shlex.quote(value)}" for name, value in self.environment.items())]
+        lines = [
+            "cd /work",
+            *(f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()),
+        ]
         if self.install:
             lines.append("install-project /work || exit 125")
         if not self.command:

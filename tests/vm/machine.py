@@ -98,7 +98,15 @@ def _command(image: Image, hardware: Hardware, directory: Path) -> list[str]:
     """The root is on NVMe and has it for itself: Debian's cloud kernels have that driver built in, but number
     several such disks in any order. The others are virtio disks, found by their serial numbers."""
     command = [QEMU, *(KVM if hardware.kvm else EMULATED), "-M", "q35", "-m", f"{hardware.memory_mib}M"]
-    command += ["-smp", str(hardware.cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    command += [
+        "-smp",
+        str(hardware.cpus),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]
     command += ["-kernel", str(image.kernel), "-append", KERNEL_OPTIONS]
     command += ["-drive", f"file={_quoted(image.root)},format=raw,if=none,id=root,snapshot=on"]
     command += ["-device", "nvme,drive=root,serial=bhroot"]
@@ -137,7 +145,9 @@ def _run_watched(command: list[str], limit_seconds: float | None, console: _Cons
     """Pass the console on until QEMU ends; False when it had to be ended."""
     deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
     # QEMU must not end at the Ctrl-C that ends this process, so it gets a session of its own.
-    with _started(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    with _started(
+        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -167,7 +177,11 @@ def _check_exit(code: int) -> None:
 
 @contextlib.contextmanager
 def _started(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, preexec_fn=_die_with_parent(), **options)  # type: ignore[call-overload]
+    process = subprocess.Popen(  # there is one thread: the one that serves packages ended with the build
+        command,
+        preexec_fn=_die_with_parent(),  # noqa: PLW1509
+        **options,  # type: ignore[call-overload]
+    )
     try:
         yield process
     finally:

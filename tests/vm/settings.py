@@ -19,9 +19,13 @@ from pathlib import Path
 
 PROXY_NAMES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 # What of pip's settings says where packages come from; the rest is the host's own business.
-PIP_KEYS = frozenset(
-    "index-url extra-index-url find-links no-index trusted-host cert client-cert proxy timeout retries".split()
-)
+PIP_KEYS = {"index-url", "extra-index-url", "find-links", "no-index", "trusted-host"} | {
+    "cert",
+    "client-cert",
+    "proxy",
+    "timeout",
+    "retries",
+}
 # Only what says how to reach a mirror.
 APT_KEYS = re.compile(r"^Acquire::(https?::(Proxy|Timeout)|Retries|ForceIPv[46]|Check-(Valid-Until|Date))")
 
@@ -36,7 +40,7 @@ def debian_sources(suite: str) -> list[str]:
     template = "$(CREATED_BY)|$(ORIGIN)|$(LABEL)|$(REPO_URI)"
     mirrors: dict[str, str] = {}
     for line in _output(["apt-get", "indextargets", "--format", template]).splitlines():
-        created_by, origin, label, uri = (line.split("|") + ["", "", ""])[:4]
+        created_by, origin, label, uri = [*line.split("|"), "", "", ""][:4]
         if created_by == "Packages" and origin == "Debian" and uri:
             mirrors.setdefault(label, uri)
     main, security = mirrors.get("Debian"), mirrors.get("Debian-Security")
@@ -133,7 +137,9 @@ def _pip_files(environment: Mapping[str, str]) -> dict[str, str]:
     named = environment.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return {}
-    shared = [Path(each) / "pip/pip.conf" for each in environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    shared = [
+        Path(each) / "pip/pip.conf" for each in environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+    ]
     files = [*shared, Path("/etc/pip.conf"), home / ".pip/pip.conf", config_home / "pip/pip.conf"]
     parser = configparser.RawConfigParser()
     parser.read([*files, *([named] if named else [])])

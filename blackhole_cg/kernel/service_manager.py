@@ -1,0 +1,106 @@
+"""The systemd that started us: what we tell it, and the one question we ask it.
+
+Without one (no NOTIFY_SOCKET) everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+ASK_TIMEOUT_SECONDS: Final = 5.0
+
+
+class ServiceManager:
+    """Speaks sd_notify(3).
+
+    Args:
+        address: NOTIFY_SOCKET: a path, or a name in the abstract namespace that begins with "@".
+        watchdog_seconds: how long we may be silent; None: for ever.
+        unit: our unit's name, as systemctl takes it.
+        user: whether it is a user's own manager.
+    """
+
+    def __init__(
+        self, address: str | None, watchdog_seconds: float | None, unit: str | None, user: bool = False
+    ) -> None:
+        self.watchdog_seconds = watchdog_seconds
+        self._address = address
+        self._unit = unit
+        self._user = user
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], proc: Path = Path("/proc")) -> ServiceManager:
+        """The manager that the environment names. Source: sd_notify(3), sd_watchdog_enabled(3)."""
+        watchdog_seconds = None
+        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            with contextlib.suppress(KeyError, ValueError):
+                watchdog_seconds = int(environ["WATCHDOG_USEC"]) / 1e6
+        address = environ.get("NOTIFY_SOCKET")
+        unit = parse_unit((proc / "self/cgroup").read_text()) if address else None
+        return cls(address, watchdog_seconds, unit, user=os.geteuid() != 0)
+
+    @property
+    def present(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._address is not None
+
+    def tell(self, **facts: str | int) -> None:
+        """Send KEY=VALUE for each fact; what cannot be sent is not worth failing for."""
+        if self._address is None:
+            return
+        text = "\n".join(f"{key}={str(value).replace(chr(10), ' ')}" for key, value in facts.items())
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.setblocking(False)
+                channel.sendto(text.encode(), address)
+        except OSError as cause:
+            log.debug("cannot tell the service manager %s: %s", text, cause)
+
+    def is_restarting_us(self) -> bool:
+        """Whether the stop it asks for is the first half of a restart, after which we are started again.
+
+        Answers no when it cannot be asked. Blocks for as long as systemctl takes, at most five seconds.
+        """
+        systemctl = shutil.which("systemctl")
+        if self._address is None or self._unit is None or systemctl is None:
+            return False
+        scope = ["--user"] if self._user else []
+        command = [systemctl, *scope, "list-jobs", "--no-legend", "--no-pager", "--plain"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=ASK_TIMEOUT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as cause:
+            log.warning("cannot ask systemd whether this is a restart: %s", cause)
+            return False
+        return parse_job_type(done.stdout, self._unit) == "restart"
+
+
+def parse_unit(cgroup: str) -> str | None:
+    """The innermost unit in the text of /proc/PID/cgroup."""
+    for line in cgroup.splitlines():
+        if line.startswith("0::"):
+            units = [part for part in line[3:].split("/") if part.endswith((".service", ".scope"))]
+            return units[-1] if units else None
+    return None
+
+
+def parse_job_type(jobs: str, unit: str) -> str | None:
+    """The type of a unit's job in what `systemctl list-jobs` prints: number, unit, type, state."""
+    for line in jobs.splitlines():
+        match = re.match(r"\s*\d+\s+(\S+)\s+(\S+)\s+\S+", line)
+        if match and match[1] == unit:
+            return match[2]
+    return None
