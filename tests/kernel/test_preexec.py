@@ -116,6 +116,8 @@ def test_steps_that_never_fail_by_themselves(real_base: Path, phrase: str) -> No
 
 
 def test_joining_fails_below_a_threaded_root(machine: Machine) -> None:
+    enabled = (machine.root / "cgroup.subtree_control").read_text().split()
+    (machine.root / "cgroup.subtree_control").write_text(" ".join(f"-{name}" for name in enabled) or "\n")
     (machine.root / "cgroup.type").write_text("threaded")
     assert_fails_cleanly(machine, machine.spec("/bin/true"), "join its cgroup: Operation not supported")
 
