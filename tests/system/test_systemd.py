@@ -18,6 +18,8 @@ import yaml
 from tests.support.live import ROOT, alive
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.needs_kernel
+
 UNIT = "blackhole-cg.service"
 HOLDER = "blackhole-cg-services.service"
 UNITS = Path("/etc/systemd/system")
