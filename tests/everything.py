@@ -1,6 +1,6 @@
 """All tests: those for this host here, those that need a real kernel and systemd in the test VM, and one sum.
 
-`python -m tests.everything [--host-only]`. Where the VM cannot be had, that counts as skipped, with its reason.
+`python -m tests.everything [--host-only]`. Without the VM its tests count as skipped, with the reason.
 """
 
 from __future__ import annotations
