@@ -1,6 +1,6 @@
 # Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench setup install uninstall clean
+.PHONY: help run test vm lint bench setup install uninstall clean
 
 VENV := .venv/bin
 CONFIG ?= examples/blackhole.yaml
@@ -14,8 +14,12 @@ run: ## supervise the example services in the foreground (CONFIG=FILE for others
 	@echo "==> in a second terminal: $(VENV)/blackhole-cg status"
 	@exec $(VENV)/blackhole-cg run --config "$(CONFIG)"
 
-test: lint ## check style and types, then run every test
-	$(VENV)/python -m pytest
+test: lint ## check style and types, then run every test, on this host and in the test VM
+	@$(VENV)/python -m tests.everything $(ARGS)
+
+vm: ## a shell in the test VM, with this tree and its package installed
+	@tools/setup.sh test
+	@exec $(VENV)/python -m tests.vm shell
 
 lint: ## check style and types only
 	@tools/setup.sh test

@@ -324,7 +324,7 @@ def test_a_controller_that_cannot_be_enabled_is_a_fact_with_the_reason(tmp_path:
 
 
 def test_a_controller_below_processes_is_explained_by_the_pids(machine: Machine) -> None:
-    """On the real kernel, with a controller that no processes may sit above: threaded ones such as pids may."""
+    """On the real kernel, with a controller that no process may sit above; above pids one may."""
     mount = Path(machine.host.facts.cgroup_mount or "")
     offered = (mount / "cgroup.controllers").read_text().split()
     usable = [name for name in ("memory", "io") if name in offered]

@@ -49,7 +49,7 @@ class FakeRun:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        self.cgroup = f"/root/{self.spec.name}"
+        self.cgroup = f"/cg/{self.spec.name}"
         self.exit_status: ExitStatus | None = None
         self._exited, self._emptied = _future(), _future()
 
