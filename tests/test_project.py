@@ -164,7 +164,8 @@ def make_targets() -> set[str]:
 
 
 def test_make_has_the_promised_targets_and_explains_each() -> None:
-    assert make_targets() == {"help", "run", "test", "lint", "bench", "setup", "clean"}
+    wanted = {"help", "run", "test", "vm", "lint", "bench", "setup", "install", "uninstall", "clean"}
+    assert make_targets() == wanted
     shown = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -181,7 +182,7 @@ def test_scripts_are_executable_and_parse(script: str) -> None:
 
 def test_set_up_refuses_what_it_does_not_know() -> None:
     done = subprocess.run([ROOT / "tools/setup.sh", "nonsense"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "usage: tools/setup.sh [run|test]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: tools/setup.sh [run|test|install]\n")
 
 
 # ---- nothing is left running ----

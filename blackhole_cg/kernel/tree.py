@@ -13,6 +13,7 @@ from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.facts import CONTROLLERS, CgroupPlace, is_real_root
 
 LEAF: Final = "_supervisor"
+THREADED: Final = frozenset({"cpu", "cpuset", "pids"})
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class CgroupTree:
         self._own = own
         self._enable_from = enable_from
         self._made: list[Path] = []
+        self._crowded: set[Path] = set()  # with processes in them, so that controllers were refused
         self._fd = -1
 
     @classmethod
@@ -113,18 +115,27 @@ class CgroupTree:
         return path[path.index(self._enable_from) :: -1]
 
     def _enable_controllers(self) -> None:
+        """Those that cannot be enabled above processes come first: the others would make the directory threaded.
+
+        In a threaded directory the former are refused for a reason that explains nothing, so where they are
+        refused the others are not tried. Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Threads".
+        """
         for directory in self._enabling_directories():
-            offered = _words(directory / "cgroup.controllers")
-            enabled = _words(directory / "cgroup.subtree_control")
-            for controller in CONTROLLERS:
-                if controller in offered and controller not in enabled:
-                    self._enable(directory, controller)
+            offered = _words(directory / "cgroup.controllers") - _words(directory / "cgroup.subtree_control")
+            missing = [controller for controller in CONTROLLERS if controller in offered]
+            for controller in sorted(missing, key=THREADED.__contains__):
+                self._enable(directory, controller)
 
     def _enable(self, directory: Path, controller: str) -> None:
         """One write for each: a single refused controller would otherwise refuse all."""
+        if controller in THREADED and directory in self._crowded:
+            self.failures.setdefault(controller, _explain(directory, controller, OSError(errno.EBUSY, "")))
+            return
         try:
             (directory / "cgroup.subtree_control").write_text(f"+{controller}")
         except OSError as cause:
+            if cause.errno == errno.EBUSY:
+                self._crowded.add(directory)
             self.failures.setdefault(controller, _explain(directory, controller, cause))
 
 
