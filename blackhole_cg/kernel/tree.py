@@ -115,7 +115,7 @@ class CgroupTree:
         return path[path.index(self._enable_from) :: -1]
 
     def _enable_controllers(self) -> None:
-        """Those that cannot be enabled above processes come first: the others would make the directory threaded.
+        """Those that cannot be enabled above processes come first; the others would make it threaded.
 
         In a threaded directory the former are refused for a reason that explains nothing, so where they are
         refused the others are not tried. Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Threads".

@@ -61,8 +61,9 @@ def in_order(main: str, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Each diagnostic once, by position, those of the main file first; no more than 1000."""
     ordered = sorted(set(diagnostics), key=lambda diagnostic: (diagnostic.source != main, diagnostic))
     if len(ordered) > MAX_DIAGNOSTICS:
-        rest = len(ordered) - MAX_DIAGNOSTICS
-        ordered[MAX_DIAGNOSTICS:] = [Diagnostic(main, 0, 0, "", f"and {rest} errors more")]
+        ordered[MAX_DIAGNOSTICS:] = [
+            Diagnostic(main, 0, 0, "", f"more errors follow these {MAX_DIAGNOSTICS}")
+        ]
     return ordered
 
 
