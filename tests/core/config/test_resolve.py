@@ -108,10 +108,9 @@ def test_variables_defaults_and_dollars():
 
 
 def test_only_the_placeholders_own_words_are_replaced():
-    text = "services:\n  web:\n    command: [/bin/web, '{name}', '{data_dir}', '{other}', '{ name }', '{}', '{{name}}']\n"
-    assert service(text).argv[1:] == (
-        *("web", "/var/lib/blackhole/web", "{other}", "{ name }", "{}", "{web}"),
-    )
+    words = "'{name}', '{data_dir}', '{other}', '{ name }', '{}', '{{name}}'"
+    spec = service(f"services: {{web: {{command: [/bin/web, {words}]}}}}")
+    assert spec.argv[1:] == ("web", "/var/lib/blackhole/web", "{other}", "{ name }", "{}", "{web}")
 
 
 def test_a_command_text_is_split_like_a_shell_does_and_never_run_by_one():
