@@ -19,6 +19,7 @@ from typing import Final
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.errors import KernelError
 from blackhole_cg.kernel.memory import proportional_bytes
+from blackhole_cg.kernel.procfs import read_kernel_file
 
 POLL_SECONDS: Final = 0.05
 KILL_ROUNDS: Final = 20
@@ -163,7 +164,7 @@ def parse_stat(text: str) -> ProcessStat:
 def read_stat(proc: Path, pid: int) -> ProcessStat | None:
     """One process, None when it has ended."""
     try:
-        return parse_stat((proc / str(pid) / "stat").read_text(errors="replace"))
+        return parse_stat(read_kernel_file(f"{proc}/{pid}/stat"))
     except (OSError, ValueError):
         return None
 
