@@ -98,16 +98,16 @@ class LogPump:
         return self.log_file.dropped_total
 
     def open(self) -> None:
-        """Open the log file and begin to read.
+        """Begin to read, and open the log file.
 
         Raises:
-            OSError: the log file cannot be opened; reading begins all the same once this is called again.
+            OSError: the log file cannot be opened; lines are read, dropped and counted until it can.
         """
-        self.log_file.open()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             for channel in self._channels:
                 self._loop.add_reader(channel.descriptor, self._read, channel)
+        self.log_file.open()
 
     def begin_run(self, run_id: int) -> None:
         """Attribute everything that is read from now on to this run."""

@@ -36,7 +36,7 @@ class Outputs:
         self._report = report
 
     def open(self, spec: ServiceSpec) -> LogPump:
-        """The pump of a service, reading from now on. Raises OSError where its FIFOs cannot be made."""
+        """The pump of a service, reading from now on. Raises KernelError where its FIFOs cannot be made."""
         show = partial(self._console.show, spec.name) if self._console else None
         log_file = LogFile(self._log_dir / f"{spec.name}.log", spec.logs)
         pump = LogPump(
@@ -46,7 +46,10 @@ class Outputs:
             hooks=LogHooks(lines=show, trouble=self._trouble),
         )
         self.pumps[spec.name] = pump
-        pump.open()
+        try:
+            pump.open()
+        except OSError as error:  # a full disk must not keep services from being supervised
+            _log.error("%s: cannot open %s: %s", spec.name, log_file.path, error.strerror)
         return pump
 
     def remove(self) -> None:

@@ -113,9 +113,8 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
-        problems = (
-            self._check_isolation()
-        )  # again: a controller that is offered may still refuse to be enabled
+        # Once more: a controller that is offered may still refuse to be enabled.
+        problems = self._check_isolation()
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)

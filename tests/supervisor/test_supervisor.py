@@ -13,6 +13,8 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.supervisor import Supervisor
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
+from tests.support.stage import Stage
+from tests.support.virtual_loop import run_virtual
 
 
 def paths_in(directory: Path) -> Paths:
@@ -132,6 +134,34 @@ def test_a_failure_while_opening_gives_everything_back(tmp_path):
             await it.start()
 
     asyncio.run(main())
+
+
+def test_a_log_file_that_cannot_be_opened_keeps_no_service_from_running(tmp_path):
+    async def main():
+        (tmp_path / "log" / "web.log").mkdir(
+            parents=True
+        )  # root may write anywhere, but not into a directory
+        async with supervisor(tmp_path, service("web")) as it:
+            await it.start()
+            assert it.is_running("web")
+
+    asyncio.run(main())
+
+
+def test_durations_do_not_follow_the_wall_clock(tmp_path):
+    async def main():
+        stage = Stage(service("web"), behaviours={"web": Behaviour(exit_after_seconds=1)})
+        stage.wall_jump_seconds = -86400.0
+        launches: list[float] = []
+        loop = asyncio.get_running_loop()
+        stage.host.on_launch = lambda spec: launches.append(loop.time())
+        await stage.operations.start(["web"])
+        await stage.until("web", State.RESTARTING)
+        stage.wall_jump_seconds = 10 * 86400.0
+        await stage.until("web", State.RUNNING)
+        assert launches[1] - launches[0] == pytest.approx(2, abs=0.1)
+
+    run_virtual(main())
 
 
 def test_default_directories():

@@ -54,10 +54,14 @@ class Stage:
         loop = asyncio.get_running_loop()
         self.host = FakeHost(**(behaviours or {}))
         self.records: list[EventRecord] = []
-        clock = Clock(loop.time, lambda: EPOCH + timedelta(seconds=loop.time()), lambda: 0.0)
+        self.wall_jump_seconds = 0.0
+        clock = Clock(loop.time, self._wall, lambda: 0.0)
         around = Surroundings(self.host, clock, lambda spec: NoOutput(), self, NoStates())
         self.services = Services(supervisor_spec(*specs, **runtime), around)
         self.operations = self.services.operations
+
+    def _wall(self) -> datetime:
+        return EPOCH + timedelta(seconds=asyncio.get_running_loop().time() + self.wall_jump_seconds)
 
     def append(self, record: EventRecord) -> None:
         self.records.append(record)
