@@ -72,7 +72,7 @@ def suggest(value: Any, candidates: Iterable[str]) -> str:
     if not isinstance(value, str) or is_secret or len(value) > 64:
         return ""
     known = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.66)
     return f"did you mean '{known[close[0]]}'? " if close else ""
 
 
