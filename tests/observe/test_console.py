@@ -146,6 +146,7 @@ def test_a_closed_reader_is_ignored(pipe: tuple[int, int]) -> None:
         console.note("y")
     console.close()
     console.close()
+    assert os.fstat(pipe[1]), "the descriptor is still its owner's"
     os.close(pipe[1])
 
 
@@ -155,6 +156,8 @@ def test_a_descriptor_that_was_never_open_is_ignored() -> None:
     console = Console(descriptor)
     console.show("web", OUT, Lines(b"x"))
     console.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_a_socket_never_blocks() -> None:
