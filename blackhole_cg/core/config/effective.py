@@ -197,14 +197,17 @@ def _origins(service: KeyPath, key: KeyPath) -> list[KeyPath]:
     return [(*_ORCHESTRATOR, *_INHERITED[key])] if key in _INHERITED else []
 
 
-class _Dumper(yaml.SafeDumper):
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]
     """Quotes every text that would be read back as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: _Dumper, text: str) -> Any:
     is_ambiguous = not isinstance(to_json_value(Text.of(text, plain=True, shown=text)), str)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_ambiguous else None)
 

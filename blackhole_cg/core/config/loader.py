@@ -49,6 +49,8 @@ def inspect_config(
     broken = Broken.of(reading.broken | {finding.path for finding in findings})
     loaded = LoadedConfig(config, root, tuple(files.sources), reading.secrets, broken=broken)
     diagnostics = [*files.diagnostics, *reading.diagnostics]
+    # What is wrong with `include` was said when the files were joined.
+    findings = [finding for finding in findings if finding.path[:1] != ("include",)]
     diagnostics += [loaded.diagnostic_of(finding) for finding in (*findings, *check(loaded))]
     env_files, env_diagnostics = _read_env_files(loaded, reader)
     diagnostics += env_diagnostics
@@ -61,8 +63,9 @@ def in_order(main: str, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Each diagnostic once, by position, those of the main file first; no more than 1000."""
     ordered = sorted(set(diagnostics), key=lambda diagnostic: (diagnostic.source != main, diagnostic))
     if len(ordered) > MAX_DIAGNOSTICS:
-        rest = len(ordered) - MAX_DIAGNOSTICS
-        ordered[MAX_DIAGNOSTICS:] = [Diagnostic(main, 0, 0, "", f"and {rest} errors more")]
+        ordered[MAX_DIAGNOSTICS:] = [
+            Diagnostic(main, 0, 0, "", f"more errors follow these {MAX_DIAGNOSTICS}")
+        ]
     return ordered
 
 

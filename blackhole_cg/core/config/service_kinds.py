@@ -89,7 +89,8 @@ class SignalName(Kind):
     def read(self, value: Any) -> int:
         name = str(value).upper().removeprefix("SIG") if isinstance(value, str) else ""
         if name not in _SIGNALS:
-            hint = suggest(value, _SIGNALS)
+            is_long = isinstance(value, str) and value.upper().startswith("SIG")
+            hint = suggest(value, [f"SIG{known}" if is_long else known for known in _SIGNALS])
             accepted = f"({hint}accepted: {self.accepted()})"
             raise ValueError(f"{describe(value)} is not a signal that ends a process {accepted}")
         return _SIGNALS[name]
