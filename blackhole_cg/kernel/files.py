@@ -53,12 +53,15 @@ class FileReader:
         """The whole file. Raises OSError, whose strerror says why in words."""
         # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
                 raise OSError(errno.EINVAL, f"it is {kind}, not a file")
-            data = file.read(self._max_bytes + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(self._max_bytes + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > self._max_bytes:
             size = format_size(max(status.st_size, len(data)))
             bound = format_size(self._max_bytes)

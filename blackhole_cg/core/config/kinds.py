@@ -115,8 +115,9 @@ class Kind:
         accepted = self.accepted_of(source)
 
         def read(value: Any) -> Any:
-            is_empty = value is None or (value == "" and isinstance(value, Text) and value.plain)
-            if is_empty and has_null:
+            # A variable that is empty leaves an optional key unset.
+            is_empty_variable = value == "" and isinstance(value, Text) and value.shown != ""
+            if has_null and (value is None or is_empty_variable):
                 return None
             if isinstance(value, str) and value == MAX and has_max:
                 return MAX
@@ -131,12 +132,13 @@ class Kind:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
         # The metadata of the core schema is the one place that knows the field's own type.
         arguments = get_args(schema.get("metadata", {}).get("source"))
-        choices = [self.schema()]
+        made = self.schema()
+        choices: list[JsonSchema] = list(made["anyOf"]) if "anyOf" in made else [made]
         if Max in arguments:
             choices.append({"const": MAX})
         if type(None) in arguments:
             choices.append({"type": "null"})
-        made: JsonSchema = choices[0] if len(choices) == 1 else {"anyOf": choices}
+        made = choices[0] if len(choices) == 1 else {"anyOf": choices}
         return {**made, "x-unit": self.unit} if self.unit else made
 
 

@@ -49,6 +49,8 @@ def inspect_config(
     broken = Broken.of(reading.broken | {finding.path for finding in findings})
     loaded = LoadedConfig(config, root, tuple(files.sources), reading.secrets, broken=broken)
     diagnostics = [*files.diagnostics, *reading.diagnostics]
+    # What is wrong with `include` was said when the files were joined.
+    findings = [finding for finding in findings if finding.path[:1] != ("include",)]
     diagnostics += [loaded.diagnostic_of(finding) for finding in (*findings, *check(loaded))]
     env_files, env_diagnostics = _read_env_files(loaded, reader)
     diagnostics += env_diagnostics

@@ -56,7 +56,7 @@ class Logs(Section):
 
 
 class Orchestrator(Section):
-    """The supervisor, and what holds for every service."""
+    """How the supervisor itself works, and the defaults of every service."""
 
     services_dir: Annotated[str, Path] = key(
         "/opt/blackhole/services", "Where binaries are: `SERVICES_DIR/NAME/NAME`."
@@ -83,13 +83,13 @@ class Orchestrator(Section):
 
 
 class Runtime(Section):
-    """What holds for the supervisor as a whole."""
+    """Settings that belong to no single service."""
 
     orchestrator: Orchestrator = section(Orchestrator, "The supervisor, and what holds for every service.")
 
 
 class Control(Section):
-    """Who may use the control socket."""
+    """The control socket; its owner may always use it."""
 
     group: Annotated[str | None, Account] = key(
         None, "Group whose members may use the control socket.", inherits="only the supervisor's own user"

@@ -19,6 +19,7 @@ Percent = Number(1, 100_000, "percent of one core")
 Weight = Whole(1, 10_000)
 Count = Whole(1, 4_194_304)
 Memory = Size(LEAST_MEMORY_BYTES)
+HighMemory = Size(4096)
 
 
 class Rlimits(Section):
@@ -82,7 +83,7 @@ class Resources(Section):
     memory_max: Annotated[int | Max | None, Memory] = key(
         None, "Memory limit (memory.max); past it the kernel kills.", inherits="memory_mb"
     )
-    memory_high: Annotated[int | Max | None, Memory] = key(
+    memory_high: Annotated[int | Max | None, HighMemory] = key(
         None, "Memory from which the kernel slows and reclaims (memory.high).", inherits="90 % of memory_max"
     )
     memory_low: Annotated[int | Max | None, Size()] = key(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from blackhole_cg.core.config.kinds import (
     Anything,
     Choice,
     Duration,
     Flag,
+    JsonSchema,
     Number,
     Size,
     Whole,
@@ -78,17 +80,18 @@ def _names_to_mapping(value: Any) -> Any:
     return names
 
 
+class _ListOrMapping:
+    """Adds the list form to the JSON Schema."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+        return {"anyOf": [names, handler(schema)]}
+
+
 Dependencies = Annotated[
     dict[ServiceName, Dependency],
     BeforeValidator(_names_to_mapping),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
-                {"type": "object", "additionalProperties": Dependency.model_json_schema()},
-            ]
-        }
-    ),
+    _ListOrMapping(),
 ]
 
 

@@ -113,8 +113,7 @@ class _Open:
     anchor: str | None
     weight: int = 1
     height: int = 1
-    key: str | None = None
-    key_position: Position | None = None
+    key: Scalar | None = None  # read, and waiting for its value
     merges: list[Mapping] = field(default_factory=list)
 
 
@@ -164,7 +163,7 @@ class _Builder:
             if isinstance(level.node, Sequence):
                 path.append(len(level.node.items))
             elif level.key is not None:
-                path.append(level.key)
+                path.append(level.key.text)
         return tuple(path)
 
     def _scalar(self, event: Any) -> None:
@@ -229,26 +228,24 @@ class _Builder:
         elif level.key is None:
             self._take_key(level, node)
         else:
-            self._take_value(level, level.node, node)
+            self._take_value(level, level.node, level.key, node)
+            level.key = None
 
     def _take_key(self, level: _Open, node: Node) -> None:
         if not isinstance(node, Scalar):
             raise _refusal(node.position, "a key must be text, not a list or a mapping (quote '{' and '[')")
         if node.is_null:
             raise _refusal(node.position, "a key is missing before ':'")
-        level.key, level.key_position = node.text, node.position
+        level.key = node
 
-    def _take_value(self, level: _Open, mapping: Mapping, node: Node) -> None:
-        key, position = level.key, level.key_position
-        assert key is not None and position is not None
-        if key == "<<":
+    def _take_value(self, level: _Open, mapping: Mapping, key: Scalar, node: Node) -> None:
+        if key.plain and key.text == "<<":
             level.merges.extend(self._merged(node))
-        elif key in mapping.entries:
-            first = mapping.keys[key]
-            self._report(position, f"is given twice (first at line {first.line}); keep one")
+        elif key.text in mapping.entries:
+            first = mapping.keys[key.text]
+            self._report(key.position, f"is given twice (first at line {first.line}); keep one")
         else:
-            mapping.add(key, position, node)
-        level.key = None
+            mapping.add(key.text, key.position, node)
 
     def _merged(self, node: Node) -> list[Mapping]:
         items = node.items if isinstance(node, Sequence) else [node]

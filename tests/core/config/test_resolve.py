@@ -1,38 +1,25 @@
-"""From text to what is run: defaults, environment, variables, placeholders, secrets."""
+"""From models to specs: defaults, merging, command lines, environments, limits, hashes."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from blackhole_cg.core.config import json_schema, render_yaml, show_config
-from blackhole_cg.core.config.docs import render_docs
-from blackhole_cg.core.words import Condition, RestartWhen, ServiceType
-from blackhole_cg.errors import ConfigError
-from tests.core.config.files import CONTEXT, MAIN, MemoryReader, lines_of, load, service
+from blackhole_cg.core.config import Context, resolve
+from blackhole_cg.core.spec import IoMax, LogPolicy, RestartPolicy, RuntimeSpec, SecuritySpec
+from blackhole_cg.core.words import Condition, Isolation, RestartWhen, ServiceType
+from tests.core.config.files import CONTEXT, load, service
 
-ROOT = Path(__file__).parents[3]
-WEB = "services:\n  web:\n    command: [/bin/web]\n"
+MIB = 2**20
 
 
-def test_the_default_command_line_names_service_and_log_level():
-    spec = service("services: {web: {}}")
-    assert spec.argv == ("/opt/blackhole/services/web/web", "--service", "web", "--log-level", "info")
-    keys = "log_level: debug, tcp_port: 80, unix_socket: /s, config: {a: 1}, args: [-x, '{name}']"
-    spec = service(f"services: {{web: {{{keys}}}}}")
-    assert spec.argv[1:] == (
-        *("--service", "web", "--log-level", "debug", "--config", "/run/bh/config/web.json"),
-        *("--socket", "/s", "--port", "80", "-x", "web"),
-    )
-
-
-def test_the_environment_is_clean_and_complete():
-    spec = service(WEB + "    tcp_port: 80\n    environment: {A: '1'}\n", {"SECRET_OF_THE_SUPERVISOR": "x"})
-    assert dict(spec.environment) == {
+def test_a_service_without_any_key_has_the_defaults_of_the_contract() -> None:
+    spec = service("services: {web: }")
+    assert spec.argv == (*("/opt/blackhole/services/web/web", "--service", "web", "--log-level", "info"),)
+    assert spec.data_dir == "/var/lib/blackhole/web"
+    assert spec.environment == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/var/lib/blackhole/web",
         "TEMP": "/tmp",
@@ -41,162 +28,240 @@ def test_the_environment_is_clean_and_complete():
         "BLACKHOLE_SERVICE": "web",
         "BLACKHOLE_DATA_DIR": "/var/lib/blackhole/web",
         "BLACKHOLE_LOG_LEVEL": "info",
-        "BLACKHOLE_PORT": "80",
-        "GOMEMLIMIT": spec.environment["GOMEMLIMIT"],
-        "A": "1",
+        "GOMEMLIMIT": str(int(spec.environment["GOMEMLIMIT"])),
     }
-    assert 0.8 * 2**29 < int(spec.environment["GOMEMLIMIT"]) < spec.limits.memory_high_bytes < 2**29
+    assert (spec.enabled, spec.required, spec.type) == (True, True, ServiceType.SIMPLE)
+    assert spec.limits.cpu_percent == 10
+    assert spec.limits.memory_max_bytes == 512 * MIB
+    assert spec.limits.memory_oom_group is True
+    assert spec.limits.io_weight == 100
+    assert spec.limits.pids_max is None and spec.limits.rlimits == {}
+    assert spec.restart == RestartPolicy()
+    assert spec.logs == LogPolicy()
+    assert spec.security == SecuritySpec()
+    assert (spec.stop.signal, spec.stop.timeout_seconds, spec.umask) == (15, 10.0, 0o022)
+    assert spec.handed_config is None and spec.config_path is None
+    assert resolve(load("services: {web: }"), CONTEXT).runtime == RuntimeSpec()
 
 
-def test_environment_overrides_env_file_and_keeps_words_as_written():
-    text = WEB + "    env_file: web.env\n    environment: {A: new, T: 12:30, N: 0755, V: 1.10, O: on}\n"
-    spec = service(text, web__env="# comment\nA=old\nB='two words'\nexport C=3\n")
-    expected = {"A": "new", "B": "two words", "C": "3", "T": "12:30", "N": "0755", "V": "1.10", "O": "on"}
-    assert {key: spec.environment[key] for key in expected} == expected
+def test_memory_high_and_gomemlimit_lie_below_the_limit() -> None:
+    spec = service("services: {web: {resources: {memory_mb: 1000}}}")
+    high = spec.limits.memory_high_bytes
+    assert isinstance(high, int) and high % 4096 == 0
+    assert 0.899 * 1000 * MIB < high <= 0.9 * 1000 * MIB
+    assert int(spec.environment["GOMEMLIMIT"]) == high * 95 // 100
+    unlimited = service("services: {web: {resources: {memory_max: max, cpu_percent: max}}}")
+    assert unlimited.limits.memory_max_bytes == "max" and unlimited.limits.cpu_percent == "max"
+    assert unlimited.limits.memory_high_bytes is None
+    assert "GOMEMLIMIT" not in unlimited.environment
+    own = service("services: {web: {environment: {GOMEMLIMIT: off}}}")
+    assert own.environment["GOMEMLIMIT"] == "off"
 
 
-def test_limits_defaults_and_what_follows_from_them():
-    limits = service(WEB).limits
-    assert (limits.cpu_percent, limits.memory_max_bytes, limits.io_weight) == (10, 512 * 2**20, 100)
-    limits = service(
-        WEB + "    resources: {memory_max: 1GiB, processes: 9, open_files: 5, cpu_percent: max}\n"
-    ).limits
-    assert limits.memory_high_bytes == pytest.approx(0.9 * 2**30, abs=4096)
-    assert limits.memory_oom_group is True
-    assert (limits.pids_max, limits.rlimits) == (9, {"nofile": 5, "nproc": 9})
-    assert limits.cpu_percent == "max"
-
-
-def test_a_services_restart_policy_is_its_own_then_the_orchestrators_then_the_softwares():
-    text = (
-        "runtime: {orchestrator: {restart_policy: {max_attempts: 9, initial_delay: 3s, window: 10m}}}\n"
-        + WEB
-        + "    restart: {policy: on_failure, initial_delay: 500ms}\n"
+def test_the_default_command_line_tells_all_that_is_set() -> None:
+    spec = service("""\
+        services:
+          web:
+            binary_path: bin/web
+            args: [--fast, "{name}"]
+            config: {a: 1}
+            unix_socket: run/web.sock
+            tcp_port: 8080
+            log_level: debug
+        """)
+    assert spec.argv == (
+        *("/etc/bh/bin/web", "--service", "web", "--log-level", "debug"),
+        *("--config", "/run/bh/config/web.json", "--socket", "/etc/bh/run/web.sock", "--port", "8080"),
+        *("--fast", "web"),
     )
-    policy = service(text).restart
-    assert (policy.when, policy.max_restarts, policy.initial_delay_seconds) == (
-        RestartWhen.ON_FAILURE,
-        9,
-        0.5,
-    )
-    assert (policy.window_seconds, policy.max_delay_seconds, policy.jitter) == (600, 60, 0.1)
-    assert service("services: {m: {type: oneshot}}").restart.when is RestartWhen.NEVER
-    off = "runtime: {orchestrator: {auto_restart: false}}\n" + WEB + "    restart: {policy: always}\n"
-    assert service(off).restart.when is RestartWhen.NEVER
+    assert spec.handed_config is not None and json.loads(spec.handed_config) == {"a": 1}
+    assert spec.config_path == "/run/bh/config/web.json"
+    assert spec.environment["BLACKHOLE_CONFIG"] == spec.config_path
+    assert spec.environment["BLACKHOLE_SOCKET"] == spec.unix_socket == "/etc/bh/run/web.sock"
+    assert spec.environment["BLACKHOLE_PORT"] == "8080"
 
 
-def test_dependencies_in_both_forms():
-    text = (
-        "services:\n  a: {command: [x]}\n  m: {command: [x], type: oneshot}\n"
-        "  b: {command: [x], depends_on: [a]}\n"
-        "  c: {command: [x], depends_on: {a: {condition: started}, m: {condition: completed}}}\n"
-    )
-    services = load(text).config.services
-    assert list(services) == ["a", "m", "b", "c"]
-    from blackhole_cg.core.config import resolve
-
-    spec = resolve(load(text), CONTEXT).services
-    assert spec["m"].type is ServiceType.ONESHOT
-    assert spec["b"].depends_on == {"a": Condition.STARTED}
-    assert spec["c"].depends_on == {"a": Condition.STARTED, "m": Condition.COMPLETED}
-
-
-def test_variables_defaults_and_dollars():
-    text = WEB + "    environment: {A: '${X}', B: '${Y:-none}', C: '$$HOME', D: '$HOME', E: 'a${X}b${X}c'}\n"
-    environment = service(text, {"X": "1"}).environment
-    assert [environment[key] for key in "ABCDE"] == ["1", "none", "$HOME", "$HOME", "a1b1c"]
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("[web, '{tcp_port}', '{other}']", ("web", "80", "{other}")),
+        ("./run --in '{data_dir}'", ("/etc/bh/run", "--in", "/var/lib/blackhole/web")),
+        ("bin/run", ("/etc/bh/bin/run",)),
+        ("../bin/run", ("/etc/bh/../bin/run",)),
+        ("/bin/run 'two words' $HOME *", ("/bin/run", "two words", "$HOME", "*")),
+        ("sh -c 'echo $${name} {name}'", ("sh", "-c", "echo ${name} web")),
+        ("'{data_dir}/run'", ("/var/lib/blackhole/web/run",)),
+        ("[a, 8080, yes, 1.10]", ("a", "8080", "yes", "1.10")),
+    ],
+)
+def test_commands(command: str, argv: tuple[str, ...]) -> None:
+    assert service(f"services:\n  web:\n    tcp_port: 80\n    command: {command}\n").argv == argv
 
 
-def test_only_the_placeholders_own_words_are_replaced():
-    words = "'{name}', '{data_dir}', '{other}', '{ name }', '{}', '{{name}}'"
-    spec = service(f"services: {{web: {{command: [/bin/web, {words}]}}}}")
-    assert spec.argv[1:] == ("web", "/var/lib/blackhole/web", "{other}", "{ name }", "{}", "{web}")
+def test_relative_paths_begin_at_the_file_they_are_written_in() -> None:
+    main = """\
+        include: conf/*.yaml
+        runtime: {orchestrator: {services_dir: bins}}
+        services: {web: {data_dir: data}}
+        """
+    included = "services: {api: {command: ./api, data_dir: data, env_file: api.env, unix_socket: s}, job: {}}"
+    files = {"conf/api__yaml": included, "conf/api__env": "A=1\nB=2\n"}
+    specs = resolve(load(main, **files), CONTEXT).services
+    assert list(specs) == ["web", "api", "job"]
+    assert specs["web"].data_dir == "/etc/bh/data"
+    assert specs["web"].argv[0] == "/etc/bh/bins/web/web"
+    assert specs["job"].argv[0] == "/etc/bh/bins/job/job"
+    assert specs["api"].argv == ("/etc/bh/conf/api",)
+    assert specs["api"].data_dir == "/etc/bh/conf/data"
+    assert specs["api"].unix_socket == "/etc/bh/conf/s"
+    assert specs["api"].environment["B"] == "2"
 
 
-def test_a_command_text_is_split_like_a_shell_does_and_never_run_by_one():
-    spec = service("services: {web: {command: \"/bin/echo 'a b' $HOME `id` | cat\"}}")
-    assert spec.argv == ("/bin/echo", "a b", "$HOME", "`id`", "|", "cat")
+def test_environment_wins_over_env_file_and_both_over_the_base() -> None:
+    text = """\
+        services:
+          web:
+            env_file: web.env
+            environment: {B: "own {name}", LANG: C, URL: "http://x/${P:-p}"}
+        """
+    environment = service(text, {}, web__env="A='{name}'\nB=file\nPATH=/bin\n").environment
+    assert (environment["A"], environment["B"], environment["PATH"]) == ("{name}", "own web", "/bin")
+    assert (environment["LANG"], environment["URL"]) == ("C", "http://x/p")
 
 
-def test_secrets_from_the_environment_are_never_shown():
-    secret = "hunter2-very-secret"
-    text = (
-        WEB
-        + "    environment: {PASSWORD: '${SECRET}', URL: 'postgres://u:${SECRET}@h'}\n"
-        + "    config: {jwt: '${SECRET}', deep: [{k: '${SECRET}'}]}\n"
-        + "    user: '${SECRET}'\n"
-    )
-    loaded = load(text, {"SECRET": secret})
-    shown = show_config(loaded, CONTEXT)
-    assert secret not in json.dumps(shown) + render_yaml(shown)
-    assert shown["services"]["web"]["environment"]["PASSWORD"] == "${SECRET}"
-    wrong = text.replace("[/bin/web]", "7").replace("config:", "confg:") + "    tcp_port: '${SECRET}'\n"
-    lines = lines_of({MAIN: wrong}, {"SECRET": secret})
-    assert len(lines) >= 2
-    assert secret not in "\n".join(lines)
-
-
-def test_includes_are_read_beside_the_file_that_names_them_and_clashes_name_both_places():
-    main = "include: [more/*.yaml]\n" + WEB
-    files = {
-        MAIN: main,
-        "more/a.yaml": "services: {a: {command: [./a]}}",
-        "more/b.yaml": "services: {web: {}}",
+def test_all_limits() -> None:
+    limits = service("""\
+        services:
+          web:
+            resources:
+              cpu_percent: 150.5
+              cpu_weight: 200
+              cpuset_cpus: 0-1,3
+              memory_max: 1G
+              memory_high: max
+              memory_low: 10M
+              memory_swap_max: 0
+              memory_oom_group: off
+              io_weight: 500
+              io_max: {/dev/sda: {rbps: 1M, wiops: 100}}
+              open_files: 10000
+              processes: 100
+              rlimits: {core: 0, as: 1G, cpu: 1.5s, stack: max, nice: 20, rttime: 5}
+        """).limits
+    assert (limits.cpu_percent, limits.cpu_weight, limits.cpuset_cpus) == (150.5, 200, "0-1,3")
+    assert (limits.memory_max_bytes, limits.memory_high_bytes) == (1024 * MIB, "max")
+    assert (limits.memory_low_bytes, limits.memory_swap_max_bytes) == (10 * MIB, 0)
+    assert (limits.memory_oom_group, limits.io_weight, limits.pids_max) == (False, 500, 100)
+    assert limits.io_max == (IoMax("/dev/sda", MIB, "max", "max", 100),)
+    assert limits.rlimits == {
+        **{"nofile": 10000, "nproc": 100, "core": 0, "cpu": 2},
+        **{"nice": 20, "rttime": 5, "stack": "max", "as": 1024 * MIB},
     }
-    (line,) = lines_of(files)
-    assert "services.web" in line and MAIN in line and "more/b.yaml" in line
-    del files["more/b.yaml"]
-    assert lines_of(files) == []
 
 
-def test_an_include_that_comes_back_is_told():
-    lines = lines_of({MAIN: "include: [a.yaml]\n" + WEB, "a.yaml": f"include: [{MAIN}]\n"})
-    assert len(lines) == 1 and "include" in lines[0]
+def test_pids_max_can_differ_from_processes() -> None:
+    limits = service("services: {web: {resources: {processes: 100, pids_max: 500}}}").limits
+    assert (limits.pids_max, limits.rlimits["nproc"]) == (500, 100)
 
 
-def test_the_hash_changes_with_what_a_run_depends_on_and_with_nothing_else():
-    base = service(WEB).config_hash
-    assert service(WEB).config_hash == base
-    assert service(WEB + "    environment: {A: '1'}\n").config_hash != base
-    assert service(WEB + "    resources: {memory_mb: 7}\n").config_hash != base
+ORCHESTRATOR = """\
+        control: {group: ops}
+        runtime:
+          orchestrator:
+            log_level: warn
+            shutdown_timeout: 1m
+            max_processes: 7
+            isolation: best_effort
+            restart_policy: {max_attempts: 9, initial_delay: 2s, backoff_multiplier: 3, max_backoff: 50s,
+                             jitter: 0.2, window: 10m, reset_after: 5s}
+            resource_limits: {default_cpu_percent: 50, default_memory_mb: max, default_io_weight: 7}
+            logs: {max_size: 1M, max_files: 2}
+"""
 
 
-yaml_like = st.text(alphabet="abw{}[]:,-&*#!|>'\"$ \n\t012%@?~", max_size=200)
+def test_a_service_overrides_the_orchestrator_and_inherits_the_rest() -> None:
+    spec = resolve(
+        load(
+            ORCHESTRATOR
+            + """\
+        services:
+          web: {log_level: debug, restart: {max_restarts: max, jitter: 0}, logs: {max_files: 3}}
+          job: {type: oneshot, resources: {memory_mb: 32}, restart: {backoff_factor: 1.5}}
+        """
+        ),
+        CONTEXT,
+    )
+    assert spec.runtime == RuntimeSpec("warning", 60.0, 7, Isolation.BEST_EFFORT, "ops")
+    expected = RestartPolicy(RestartWhen.ALWAYS, "max", 600.0, 2.0, 50.0, 3.0, 0.0, 5.0)
+    web, job = spec.services["web"], spec.services["job"]
+    assert web.restart == expected
+    assert job.restart == replace(
+        expected, when=RestartWhen.NEVER, max_restarts=9, jitter=0.2, backoff_factor=1.5
+    )
+    assert (web.log_level, job.log_level) == ("debug", "warn")
+    assert (web.logs, job.logs) == (LogPolicy(MIB, 3), LogPolicy(MIB, 2))
+    assert (web.limits.memory_max_bytes, job.limits.memory_max_bytes) == ("max", 32 * MIB)
+    assert (web.limits.cpu_percent, web.limits.io_weight) == (50, 7)
 
 
-@given(st.one_of(st.binary(max_size=300), yaml_like.map(str.encode), st.text(max_size=200).map(str.encode)))
-def test_whatever_the_file_holds_it_is_a_configuration_or_a_config_error(data):
-    from blackhole_cg.core.config import load_config
-
-    try:
-        load_config(MAIN, MemoryReader({MAIN: data}), {})
-    except ConfigError as error:
-        assert error.diagnostics
-        assert all(str(each).startswith(MAIN) and "\n" not in str(each) for each in error.diagnostics)
+def test_auto_restart_off_means_never() -> None:
+    text = "runtime: {orchestrator: {auto_restart: off}}\nservices: {web: {restart: {policy: always}}}"
+    assert service(text).restart.when is RestartWhen.NEVER
 
 
-@given(yaml_like)
-def test_whatever_a_service_is_said_to_be_it_is_one_or_an_error(text):
-    lines = lines_of({MAIN: WEB + "".join(f"    {line}\n" for line in text.splitlines())})
-    assert all(line.startswith(MAIN) for line in lines)
+def test_dependencies_security_stop_and_the_rest() -> None:
+    text = """\
+        services:
+          web:
+            depends_on: {job: {condition: completed}, db: {}}
+            user: www
+            group: www-data
+            umask: 077
+            oom_score_adj: -5
+            required: no
+            stop: {signal: SIGINT, timeout: 1m}
+            security: {no_new_privileges: false, capabilities: [cap_net_raw, CHOWN]}
+          job: {type: oneshot}
+          db: {depends_on: [job], security: {capabilities: []}}
+        """
+    spec = service(text)
+    assert spec.depends_on == {"job": Condition.COMPLETED, "db": Condition.STARTED}
+    assert (spec.user, spec.group, spec.umask, spec.oom_score_adj) == ("www", "www-data", 0o077, -5)
+    assert spec.required is False
+    assert (spec.stop.signal, spec.stop.timeout_seconds) == (2, 60.0)
+    assert spec.security == SecuritySpec(False, ("NET_RAW", "CHOWN"))
+    db = resolve(load(text), CONTEXT).services["db"]
+    assert db.depends_on == {"job": Condition.STARTED}
+    assert db.security.capabilities == ()
 
 
-def test_the_documented_configuration_is_that_of_the_models():
-    document = (ROOT / "docs" / "configuration.md").read_text()
-    assert document == render_docs(), "python -m blackhole_cg.core.config.docs > docs/configuration.md"
+def test_the_hash_changes_with_what_a_run_is_started_with_and_only_then() -> None:
+    def hash_of(keys: str, environ: dict[str, str] | None = None) -> str:
+        return service(f"services: {{web: {{{keys}}}}}", environ).config_hash
+
+    base = hash_of("")
+    assert base == hash_of("enabled: false")
+    assert base == hash_of("restart: {max_restarts: 1}, stop: {timeout: 1s}, logs: {max_files: 1}")
+    changed = [
+        hash_of("args: [x]"),
+        hash_of("environment: {A: b}"),
+        hash_of("resources: {memory_mb: 100}"),
+        hash_of("user: www"),
+        hash_of("umask: 077"),
+        hash_of("config: {a: 1}"),
+        hash_of("config: {a: 2}"),
+        hash_of('config: {a: "${V}"}', {"V": "1"}),
+        hash_of('config: {a: "${V}"}', {"V": "2"}),
+        hash_of("security: {capabilities: []}"),
+        hash_of("resources: {io_max: {'8:0': {rbps: 1M}}}"),
+    ]
+    assert len({base, *changed}) == len(changed) + 1
 
 
-def test_the_schema_describes_every_key():
-    schema = json_schema()
-    orchestrator = json.dumps(schema)
-    for key in ("shutdown_timeout", "cpu_percent", "no_new_privileges", "restart_window"):
-        assert f'"{key}"' in orchestrator
-
-    def described(node: object) -> None:
-        if isinstance(node, dict):
-            for name, field in node.get("properties", {}).items():
-                assert field.get("description") or "$ref" in json.dumps(field), name
-            for value in node.values():
-                described(value)
-
-    described(schema)
+def test_the_context_says_where_things_are() -> None:
+    context = Context("/home/ann/app", "/run/user/1000/bh", "/home/ann/.local/share/blackhole")
+    spec = resolve(load("services: {web: {command: ./web, config: {}}}"), context).services["web"]
+    assert spec.argv == ("/home/ann/app/web",)
+    assert spec.data_dir == "/home/ann/.local/share/blackhole/web"
+    assert spec.config_path == "/run/user/1000/bh/config/web.json"
+    assert spec.handed_config == "{}"

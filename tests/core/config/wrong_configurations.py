@@ -1,0 +1,736 @@
+"""Wrong configurations and exactly what is said about each; shared by every test that needs some."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+_LEVELS = "abcdefgh"
+ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + before] * 10)}]\n" for before, name in pairwise(_LEVELS)
+)
+
+WRONG: dict[str, tuple[str | bytes, list[str]]] = {
+    "empty file": (
+        "",
+        [
+            "blackhole.yaml: is empty (expected a `services:` section)",
+        ],
+    ),
+    "only comments": (
+        "# nothing\n",
+        [
+            "blackhole.yaml: is empty (expected a `services:` section)",
+        ],
+    ),
+    "no services": (
+        "runtime: {}\n",
+        [
+            "blackhole.yaml:1:1: services: there is no service (accepted: one or more)",
+        ],
+    ),
+    "a list": (
+        "- web\n",
+        [
+            "blackhole.yaml:1:1: is not a configuration (expected keys such as `services:`)",
+        ],
+    ),
+    "two documents": (
+        """\
+            services: {web: }
+            ---
+            services: {api: }
+            """,
+        [
+            "blackhole.yaml:2:1: a second document begins here (accepted: one per file)",
+        ],
+    ),
+    "binary garbage": (
+        b"\x7fELF\x02\x01\x01\x00\xff\xfe",
+        [
+            "blackhole.yaml:1:9: is not UTF-8 text: byte 0xff here is not valid",
+        ],
+    ),
+    "control character": (
+        b"services:\n  web: {command: \x07}\n",
+        [
+            "blackhole.yaml:2:18: is not text: control character 0x07 here",
+        ],
+    ),
+    "latin-1": (
+        "services:\n  web: {command: caf\xe9}\n".encode("latin-1"),
+        [
+            "blackhole.yaml:2:21: is not UTF-8 text: byte 0xe9 here is not valid",
+        ],
+    ),
+    "too large": (
+        b"#" * (3 * 2**20),
+        [
+            "blackhole.yaml: is too large: 3M (accepted: up to 2M)",
+        ],
+    ),
+    "ten MB of nesting": (
+        b"[" * 10_000_000,
+        [
+            "blackhole.yaml: is too large: 9.5M (accepted: up to 2M)",
+        ],
+    ),
+    "a megabyte of nesting": (
+        b"[" * 1_000_000,
+        [
+            "blackhole.yaml:1:65: is nested too deeply (accepted: up to 64 levels)",
+        ],
+    ),
+    "nested mappings": (
+        b"services: " + b"{a: " * 100_000,
+        [
+            "blackhole.yaml:1:263: is nested too deeply (accepted: up to 64 levels)",
+        ],
+    ),
+    "nested block lists": (
+        b"- " * 500_000,
+        [
+            "blackhole.yaml:1:129: is nested too deeply (accepted: up to 64 levels)",
+        ],
+    ),
+    "alias bomb": (
+        ALIAS_BOMB,
+        [
+            "blackhole.yaml:5:29: the aliases stand for too much (accepted: up to 100000 values in all)",
+        ],
+    ),
+    "recursive alias": (
+        "services: &a {web: *a}\n",
+        [
+            "blackhole.yaml:1:20: the alias *a stands inside its own anchor",
+        ],
+    ),
+    "unknown alias": (
+        "services: {web: *nobody}\n",
+        [
+            "blackhole.yaml:1:17: the alias *nobody has no anchor &nobody before it",
+        ],
+    ),
+    "python tag": (
+        """\
+            services:
+              web:
+                command: !!python/object/apply:os.system [id]
+            """,
+        [
+            "blackhole.yaml:3:14: services.web.command: the tag !!python/object/apply:os.system is not accepted here (accepted: plain YAML without tags)",
+        ],
+    ),
+    "custom tag": (
+        """\
+            services:
+              web: {user: !secret x}
+            """,
+        [
+            "blackhole.yaml:2:15: services.web.user: the tag !secret is not accepted here (accepted: plain YAML without tags)",
+        ],
+    ),
+    "tab": (
+        "services:\n\tweb: {}\n",
+        [
+            "blackhole.yaml:2:1: is not valid YAML: a tab cannot indent (use spaces)",
+        ],
+    ),
+    "unclosed bracket": (
+        """\
+            services:
+              web: {command: [a, b}
+            """,
+        [
+            "blackhole.yaml:2:23: is not valid YAML: the list opened with '[' is not closed with ']' before this",
+        ],
+    ),
+    "unclosed quote": (
+        """\
+            services:
+              web:
+                command: "x
+            """,
+        [
+            "blackhole.yaml:3:14: is not valid YAML: the quotes or brackets opened here are never closed",
+        ],
+    ),
+    "colon in a text": (
+        """\
+            services:
+              web:
+                command: echo a: b
+            """,
+        [
+            "blackhole.yaml:3:20: is not valid YAML: unexpected ':' (quote a text that contains ': ')",
+        ],
+    ),
+    "indentation": (
+        """\
+            services:
+              web:
+                user: a
+               group: b
+            """,
+        [
+            "blackhole.yaml:4:4: is not valid YAML: a key was expected here (check the indentation and the brackets)",
+        ],
+    ),
+    "at sign": (
+        """\
+            services:
+              web:
+                user: @me
+            """,
+        [
+            "blackhole.yaml:3:11: is not valid YAML: a value cannot begin with '@' (quote it)",
+        ],
+    ),
+    "list as a key": (
+        """\
+            services:
+              ? [a]
+              : {}
+            """,
+        [
+            "blackhole.yaml:2:5: a key must be text, not a list or a mapping (quote '{' and '[')",
+        ],
+    ),
+    "missing key": (
+        """\
+            services:
+              web: {~: 1}
+            """,
+        [
+            "blackhole.yaml:2:9: a key is missing before ':'",
+        ],
+    ),
+    "merge of a text": (
+        """\
+            services:
+              web:
+                <<: hello
+            """,
+        [
+            'blackhole.yaml:3:9: services.web."<<": can only merge mappings (accepted: *ALIAS or a list of them)',
+        ],
+    ),
+    "duplicate key": (
+        """\
+            services:
+              web:
+                user: a
+                user: b
+            """,
+        [
+            "blackhole.yaml:4:5: services.web.user: is given twice (first at line 3); keep one",
+        ],
+    ),
+    "duplicate service": (
+        """\
+            services:
+              web: {}
+              web: {}
+            """,
+        [
+            "blackhole.yaml:3:3: services.web: is given twice (first at line 2); keep one",
+        ],
+    ),
+    "unknown top-level key": (
+        """\
+            service:
+              web: {}
+            """,
+        [
+            "blackhole.yaml:1:1: service: unknown key (did you mean 'services'?)",
+        ],
+    ),
+    "misspelt key": (
+        """\
+            services:
+              web:
+                resources: {cpu_precent: 5}
+            """,
+        [
+            "blackhole.yaml:3:17: services.web.resources.cpu_precent: unknown key (did you mean 'cpu_percent'?)",
+        ],
+    ),
+    "far-off key": (
+        """\
+            services:
+              web:
+                stop: {grace: 5}
+            """,
+        [
+            "blackhole.yaml:3:12: services.web.stop.grace: unknown key (accepted: signal, timeout)",
+        ],
+    ),
+    "later key": (
+        """\
+            services:
+              web:
+                health_check: {http: {path: /}}
+            """,
+        [
+            "blackhole.yaml:3:5: services.web.health_check: unknown key (accepted: enabled, required, type, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
+        ],
+    ),
+    "wrong types": (
+        """\
+            services:
+              web:
+                enabled: maybe
+                args: --fast
+                environment: [A=1]
+                resources: 5
+                tcp_port: [1]
+                config: text
+            """,
+        [
+            "blackhole.yaml:3:14: services.web.enabled: 'maybe' is neither true nor false (accepted: true, false)",
+            "blackhole.yaml:4:11: services.web.args: '--fast' is not a list (accepted: a list)",
+            "blackhole.yaml:5:18: services.web.environment: a list is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:6:16: services.web.resources: '5' is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:8:13: services.web.config: 'text' is not a mapping (accepted: any mapping)",
+        ],
+    ),
+    "services is a list": (
+        "services: [web, api]\n",
+        [
+            "blackhole.yaml:1:11: services: a list is not a mapping (accepted: a mapping)",
+        ],
+    ),
+    "wrong numbers": (
+        """\
+            services:
+              web:
+                resources: {cpu_percent: 0, io_weight: 10001, open_files: many, processes: 1.5, cpu_weight: max}
+                oom_score_adj: -1001
+                tcp_port: 65536
+            """,
+        [
+            "blackhole.yaml:3:30: services.web.resources.cpu_percent: '0' is out of range (accepted: 1 to 100000, or \"max\")",
+            "blackhole.yaml:3:44: services.web.resources.io_weight: '10001' is out of range (accepted: 1 to 10000)",
+            "blackhole.yaml:3:63: services.web.resources.open_files: 'many' is not a whole number (accepted: 4 to 1073741816)",
+            "blackhole.yaml:3:80: services.web.resources.processes: '1.5' is not a whole number (accepted: 1 to 4194304, or \"max\")",
+            "blackhole.yaml:3:97: services.web.resources.cpu_weight: 'max' is not a whole number (accepted: 1 to 10000)",
+            "blackhole.yaml:4:20: services.web.oom_score_adj: '-1001' is out of range (accepted: -1000 to 1000)",
+            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535)",
+        ],
+    ),
+    "bad sizes": (
+        """\
+            services:
+              web:
+                resources: {memory_max: 12Q, memory_high: 512, memory_low: -1, memory_mb: 512M}
+                logs: {max_size: 10}
+            """,
+        [
+            "blackhole.yaml:3:29: services.web.resources.memory_max: '12Q' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1M, or \"max\")",
+            "blackhole.yaml:3:47: services.web.resources.memory_high: '512' is too small (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 4K, or \"max\")",
+            "blackhole.yaml:3:64: services.web.resources.memory_low: '-1' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, or \"max\")",
+            "blackhole.yaml:3:79: services.web.resources.memory_mb: '512M' is not a whole number (accepted: 1 to 8796093022207, or \"max\")",
+            "blackhole.yaml:4:22: services.web.logs.max_size: '10' is too small (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1K)",
+        ],
+    ),
+    "bad durations": (
+        """\
+            runtime:
+              orchestrator: {shutdown_timeout: soon}
+            services:
+              web:
+                stop: {timeout: 5 minutes}
+                restart: {restart_window: 0, max_delay: 11000d}
+            """,
+        [
+            "blackhole.yaml:2:36: runtime.orchestrator.shutdown_timeout: 'soon' is not a duration (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 0s to 3650d)",
+            "blackhole.yaml:5:21: services.web.stop.timeout: '5 minutes' is not a duration (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 0s to 3650d)",
+            "blackhole.yaml:6:31: services.web.restart.restart_window: '0' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1ms to 3650d)",
+            "blackhole.yaml:6:45: services.web.restart.max_delay: '11000d' is too long (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 0s to 3650d)",
+        ],
+    ),
+    "bad words": (
+        """\
+            runtime:
+              orchestrator: {isolation: best-effort, log_level: verbose}
+            services:
+              web: {type: notify, restart: {policy: on-failure}}
+            """,
+        [
+            "blackhole.yaml:2:29: runtime.orchestrator.isolation: 'best-effort' is not known (did you mean 'best_effort'? accepted: required, best_effort)",
+            "blackhole.yaml:2:53: runtime.orchestrator.log_level: 'verbose' is not known (accepted: debug, info, warn, warning, error, critical)",
+            "blackhole.yaml:4:15: services.web.type: 'notify' is not known (accepted: simple, oneshot)",
+            "blackhole.yaml:4:41: services.web.restart.policy: 'on-failure' is not known (did you mean 'on_failure'? accepted: always, on_failure, never)",
+        ],
+    ),
+    "bad signal": (
+        """\
+            services:
+              web: {stop: {signal: SIGTREM}}
+              api: {stop: {signal: STOP}}
+            """,
+        [
+            "blackhole.yaml:2:24: services.web.stop.signal: 'SIGTREM' is not a signal that ends a process (did you mean 'SIGTERM'? accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
+            "blackhole.yaml:3:24: services.api.stop.signal: 'STOP' is not a signal that ends a process (accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
+        ],
+    ),
+    "bad capability": (
+        """\
+            services:
+              web: {security: {capabilities: [NET_BIND_SERVCE, 7, ~]}}
+            """,
+        [
+            "blackhole.yaml:2:35: services.web.security.capabilities[0]: 'NET_BIND_SERVCE' is not a capability (did you mean 'NET_BIND_SERVICE'? accepted: names such as NET_BIND_SERVICE, with or without CAP_)",
+            "blackhole.yaml:2:52: services.web.security.capabilities[1]: '7' is not a capability (accepted: names such as NET_BIND_SERVICE, with or without CAP_)",
+            "blackhole.yaml:2:55: services.web.security.capabilities[2]: this is empty, which is not a capability (accepted: names such as NET_BIND_SERVICE, with or without CAP_)",
+        ],
+    ),
+    "bad umask": (
+        """\
+            services:
+              web: {umask: 18}
+              api: {umask: 0o22}
+            """,
+        [
+            "blackhole.yaml:2:16: services.web.umask: '18' is not an octal mask (accepted: three octal digits such as 022, or four with a leading 0)",
+            "blackhole.yaml:3:16: services.api.umask: '0o22' is not an octal mask (accepted: three octal digits such as 022, or four with a leading 0)",
+        ],
+    ),
+    "bad cpu list": (
+        """\
+            services:
+              web: {resources: {cpuset_cpus: 3-1}}
+              api: {resources: {cpuset_cpus: all}}
+            """,
+        [
+            "blackhole.yaml:2:34: services.web.resources.cpuset_cpus: '3-1' is not a list of CPUs (accepted: a list such as 0-3,6)",
+            "blackhole.yaml:3:34: services.api.resources.cpuset_cpus: 'all' is not a list of CPUs (accepted: a list such as 0-3,6)",
+        ],
+    ),
+    "bad io_max": (
+        """\
+            services:
+              web: {resources: {io_max: {sda: {rbps: 1M}, /dev/sda: {rpbs: 1M}, '8:0': {}}}}
+            """,
+        [
+            "blackhole.yaml:2:30: services.web.resources.io_max.sda: 'sda' is not a block device (accepted: a path such as /dev/sda, or MAJOR:MINOR)",
+            "blackhole.yaml:2:58: services.web.resources.io_max.\"/dev/sda\".rpbs: unknown key (did you mean 'rbps'?)",
+            'blackhole.yaml:2:69: services.web.resources.io_max."8:0": bounds nothing (accepted: one or more of rbps, wbps, riops, wiops)',
+        ],
+    ),
+    "bad rlimits": (
+        """\
+            services:
+              web: {resources: {rlimits: {nofile: 5, core: big, nice: 41, cpu: 0}}}
+            """,
+        [
+            "blackhole.yaml:2:31: services.web.resources.rlimits.nofile: unknown key (accepted: core, cpu, data, fsize, memlock, msgqueue, nice, rss, rtprio, rttime, sigpending, stack, as)",
+            "blackhole.yaml:2:48: services.web.resources.rlimits.core: 'big' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, or \"max\")",
+            "blackhole.yaml:2:59: services.web.resources.rlimits.nice: '41' is out of range (accepted: 0 to 40, or \"max\")",
+            "blackhole.yaml:2:68: services.web.resources.rlimits.cpu: '0' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1s to 3650d, or \"max\")",
+        ],
+    ),
+    "bad service names": (
+        """\
+            services:
+              Web: {}
+              _x: {}
+              'a b': {}
+            """,
+        [
+            "blackhole.yaml:2:3: services.Web: 'Web' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:3:3: services._x: '_x' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:4:3: services.\"a b\": 'a b' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+        ],
+    ),
+    "bad variable name": (
+        """\
+            services:
+              web: {environment: {1A: x, 'A=B': y}}
+            """,
+        [
+            "blackhole.yaml:2:23: services.web.environment.1A: '1A' is not a variable name (accepted: letters, digits and '_', not beginning with a digit)",
+            "blackhole.yaml:2:30: services.web.environment.\"A=B\": 'A=B' is not a variable name (accepted: letters, digits and '_', not beginning with a digit)",
+        ],
+    ),
+    "auto port": (
+        """\
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:2:19: services.web.tcp_port: 'auto' is not a whole number (accepted: 1 to 65535)",
+        ],
+    ),
+    "empty command": (
+        """\
+            services:
+              web: {command: []}
+              api: {command: ''}
+              job: {command: ['']}
+            """,
+        [
+            "blackhole.yaml:2:18: services.web.command: names no program (accepted: a list of texts, or one text that is split like a shell does)",
+            "blackhole.yaml:3:18: services.api.command: names no program (accepted: a list of texts, or one text that is split like a shell does)",
+            "blackhole.yaml:4:18: services.job.command: names no program (accepted: a list of texts, or one text that is split like a shell does)",
+        ],
+    ),
+    "command with a hole": (
+        """\
+            services:
+              web: {command: [a, ~, [b]]}
+            """,
+        [
+            "blackhole.yaml:2:18: services.web.command: item 2 is empty, not text (accepted: a list of texts, or one text that is split like a shell does)",
+        ],
+    ),
+    "unclosed quote in a command": (
+        """\
+            services:
+              web: {command: sh -c 'echo}
+            """,
+        [
+            "blackhole.yaml:2:18: services.web.command: has a quote that is never closed (accepted: a list of texts, or one text that is split like a shell does)",
+        ],
+    ),
+    "command and binary": (
+        """\
+            services:
+              web: {command: a, binary_path: b}
+            """,
+        [
+            "blackhole.yaml:2:34: services.web.binary_path: command says what is run already (keep one of command and binary_path)",
+        ],
+    ),
+    "NUL in an argument": (
+        'services:\n  web: {command: ["a\\0b"]}\n',
+        [
+            "blackhole.yaml:2:18: services.web.command: has a NUL character, which no program can be given (accepted: a list of texts, or one text that is split like a shell does)",
+        ],
+    ),
+    "unset variable": (
+        """\
+            services:
+              web:
+                user: ${WHO}
+                environment: {A: '${ALSO}', B: '${FINE:-x}'}
+            """,
+        [
+            "blackhole.yaml:3:11: services.web.user: the variable WHO is not set (set it, or write ${WHO:-default})",
+            "blackhole.yaml:4:22: services.web.environment.A: the variable ALSO is not set (set it, or write ${ALSO:-default})",
+        ],
+    ),
+    "unreadable variable": (
+        """\
+            services:
+              web: {user: '${WHO:?}', group: '${oops'}
+            """,
+        [
+            "blackhole.yaml:2:15: services.web.user: cannot read the variable in '${WHO:?}' (accepted: ${NAME}, ${NAME:-default}; write $${ for a plain ${)",
+            "blackhole.yaml:2:34: services.web.group: cannot read the variable in '${oops' (accepted: ${NAME}, ${NAME:-default}; write $${ for a plain ${)",
+        ],
+    ),
+    "placeholder without a fact": (
+        """\
+            services:
+              web:
+                command: [web, --port, '{tcp_port}', '{other}']
+                args: ['{config_path}']
+                environment: {SOCKET: '{unix_socket}'}
+            """,
+        [
+            "blackhole.yaml:3:28: services.web.command[2]: uses {tcp_port}, and the service has no tcp_port",
+            "blackhole.yaml:4:12: services.web.args[0]: uses {config_path}, and the service has no config",
+            "blackhole.yaml:5:27: services.web.environment.SOCKET: uses {unix_socket}, and the service has no unix_socket",
+        ],
+    ),
+    "unknown dependency": (
+        """\
+            services:
+              web: {depends_on: [storrage, nobody]}
+              storage: {}
+            """,
+        [
+            "blackhole.yaml:2:22: services.web.depends_on.storrage: there is no service 'storrage' (did you mean 'storage'?)",
+            "blackhole.yaml:2:32: services.web.depends_on.nobody: there is no service 'nobody' (accepted: storage, web)",
+        ],
+    ),
+    "depends on itself": (
+        """\
+            services:
+              web: {depends_on: [web]}
+            """,
+        [
+            "blackhole.yaml:2:22: services.web.depends_on.web: the service depends on itself",
+        ],
+    ),
+    "cycle": (
+        """\
+            services:
+              web: {depends_on: [api]}
+              api: {depends_on: {db: {}}}
+              db: {depends_on: [web]}
+              x: {depends_on: [y]}
+              y: {depends_on: [x]}
+            """,
+        [
+            "blackhole.yaml:2:22: services.web.depends_on.api: the services wait for each other: web -> api -> db -> web",
+            "blackhole.yaml:5:20: services.x.depends_on.y: the services wait for each other: x -> y -> x",
+        ],
+    ),
+    "disabled dependency": (
+        """\
+            services:
+              web: {depends_on: [db]}
+              db: {enabled: no}
+            """,
+        [
+            "blackhole.yaml:2:22: services.web.depends_on.db: 'db' is disabled, so it is never started",
+        ],
+    ),
+    "completed of a simple one": (
+        """\
+            services:
+              web: {depends_on: {db: {condition: completed}}}
+              db: {}
+            """,
+        [
+            "blackhole.yaml:2:38: services.web.depends_on.db.condition: 'db' is not a oneshot, so it never completes (accepted: started)",
+        ],
+    ),
+    "bad dependencies": (
+        """\
+            services:
+              web: {depends_on: db}
+              api: {depends_on: [db, db]}
+              job: {depends_on: [{db: }]}
+              db: {depends_on: {web: {condition: healthy}}}
+            """,
+        [
+            "blackhole.yaml:2:21: services.web.depends_on: 'db' is not a list of services (accepted: a list of names, or a mapping of names to {condition: started | completed})",
+            "blackhole.yaml:3:21: services.api.depends_on: 'db' is listed twice (accepted: each name once)",
+            "blackhole.yaml:4:21: services.job.depends_on: item 1 is a mapping, not the name of a service (accepted: names)",
+            "blackhole.yaml:5:38: services.db.depends_on.web.condition: 'healthy' is not known (accepted: started, completed)",
+        ],
+    ),
+    "same port": (
+        """\
+            services:
+              web: {tcp_port: 80}
+              api: {tcp_port: 80}
+              off: {tcp_port: 80, enabled: false}
+            """,
+        [
+            "blackhole.yaml:3:19: services.api.tcp_port: service 'web' has the same tcp_port (blackhole.yaml:2:19)",
+        ],
+    ),
+    "same socket": (
+        """\
+            services:
+              web: {unix_socket: run/a.sock}
+              api: {unix_socket: ./run/a.sock}
+            """,
+        [
+            "blackhole.yaml:3:22: services.api.unix_socket: service 'web' has the same unix_socket (blackhole.yaml:2:22)",
+        ],
+    ),
+    "two memory limits": (
+        """\
+            services:
+              web: {resources: {memory_mb: 10, memory_max: 10M}}
+            """,
+        [
+            "blackhole.yaml:2:48: services.web.resources.memory_max: memory_mb sets the same limit (keep one of memory_mb and memory_max)",
+        ],
+    ),
+    "high above max": (
+        """\
+            services:
+              web: {resources: {memory_max: 10M, memory_high: 11M}}
+              api: {resources: {memory_mb: 10, memory_low: 11M}}
+            """,
+        [
+            "blackhole.yaml:2:51: services.web.resources.memory_high: is more than memory_max (accepted: less than that limit)",
+            "blackhole.yaml:3:48: services.api.resources.memory_low: is more than memory_mb (accepted: less than that limit)",
+        ],
+    ),
+    "crossed delays": (
+        """\
+            runtime:
+              orchestrator: {restart_policy: {initial_delay: 2m}}
+            services:
+              web: {restart: {max_delay: 1s}}
+              api: {restart: {initial_delay: 90s}}
+            """,
+        [
+            "blackhole.yaml:2:50: runtime.orchestrator.restart_policy.initial_delay: the first wait is longer than the longest one (accepted: up to the longest one)",
+            "blackhole.yaml:4:30: services.web.restart.max_delay: the first wait is longer than the longest one (accepted: up to the longest one)",
+            "blackhole.yaml:5:34: services.api.restart.initial_delay: the first wait is longer than the longest one (accepted: up to the longest one)",
+        ],
+    ),
+    "oneshot always": (
+        """\
+            services:
+              job: {type: oneshot, restart: {policy: always}}
+            """,
+        [
+            "blackhole.yaml:2:42: services.job.restart.policy: a oneshot that ended well is not run again (accepted: on_failure, never)",
+        ],
+    ),
+    "everything at once, in order": (
+        """\
+            runtime:
+              orchestrator:
+                log_levle: info
+            services:
+              web:
+                command: [python3, -m, "{tcp_port}"]
+                resources: {cpu_precent: 5, cpu_percent: 0, memory_max: 512, memory_high: 1Q}
+                depends_on: [dbb, web]
+                depends_on: [api]
+                environment:
+                  PATH: ${NOPE}
+              api:
+                depends_on: {job: {condition: completed}, web: {}}
+                type: onshot
+                stop: {signal: TREM}
+              db: {priority: high, restart: {policy: on-failure}}
+              job:
+              Bad_Name: {}
+            """,
+        [
+            "blackhole.yaml:3:5: runtime.orchestrator.log_levle: unknown key (did you mean 'log_level'?)",
+            "blackhole.yaml:6:28: services.web.command[2]: uses {tcp_port}, and the service has no tcp_port",
+            "blackhole.yaml:7:17: services.web.resources.cpu_precent: unknown key (did you mean 'cpu_percent'?)",
+            "blackhole.yaml:7:46: services.web.resources.cpu_percent: '0' is out of range (accepted: 1 to 100000, or \"max\")",
+            "blackhole.yaml:7:61: services.web.resources.memory_max: '512' is too small (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1M, or \"max\")",
+            "blackhole.yaml:7:79: services.web.resources.memory_high: '1Q' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 4K, or \"max\")",
+            "blackhole.yaml:8:18: services.web.depends_on.dbb: there is no service 'dbb' (did you mean 'db'?)",
+            "blackhole.yaml:8:23: services.web.depends_on.web: the service depends on itself",
+            "blackhole.yaml:9:5: services.web.depends_on: is given twice (first at line 8); keep one",
+            "blackhole.yaml:11:13: services.web.environment.PATH: the variable NOPE is not set (set it, or write ${NOPE:-default})",
+            "blackhole.yaml:13:35: services.api.depends_on.job.condition: 'job' is not a oneshot, so it never completes (accepted: started)",
+            "blackhole.yaml:14:11: services.api.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, oneshot)",
+            "blackhole.yaml:15:20: services.api.stop.signal: 'TREM' is not a signal that ends a process (did you mean 'TERM'? accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
+            "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
+            "blackhole.yaml:16:42: services.db.restart.policy: 'on-failure' is not known (did you mean 'on_failure'? accepted: always, on_failure, never)",
+            "blackhole.yaml:18:3: services.Bad_Name: 'Bad_Name' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+        ],
+    ),
+    "what follows from a refused value is kept back": (
+        """\
+            services:
+              job: {type: onshot, tcp_port: eighty}
+              web: {depends_on: {job: {condition: completed}, Bad: {}}, command: ["{tcp_port}"], tcp_port: 0}
+              Bad: {}
+            """,
+        [
+            "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, oneshot)",
+            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:3:51: services.web.depends_on.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:4:3: services.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+        ],
+    ),
+}
