@@ -1,20 +1,21 @@
-"""A supervisor in the foreground: start everything, wait for a signal, stop everything."""
+"""A supervisor in the foreground: start everything, reload when told to, stop everything at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, Self
 
-from blackhole_cg.errors import OperationError
+from blackhole_cg.errors import BlackholeError, OperationError
 
 logger = logging.getLogger(__name__)
 
-# The terminal that goes away takes its supervisor with it, but not without stopping the services.
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP)
 
 
 class Supervisable(Protocol):
@@ -26,6 +27,9 @@ class Supervisable(Protocol):
 
     async def start(self) -> None:
         """Start everything that is enabled. Raises OperationError."""
+
+    async def reload(self) -> object:
+        """Apply what has changed in the configuration. Raises BlackholeError."""
 
     async def shutdown(self) -> None:
         """Stop everything in order; a start that is under way fails."""
@@ -44,6 +48,7 @@ class Foreground:
         supervisor: what to run.
         on_running: called once everything has started.
         is_restart: asked at a SIGTERM: whether a next supervisor follows, to which the services are left.
+        has_terminal: whether this process has a controlling terminal.
     """
 
     def __init__(
@@ -51,15 +56,21 @@ class Foreground:
         supervisor: Supervisable,
         on_running: Callable[[], Any],
         is_restart: Callable[[], bool] = lambda: False,
+        has_terminal: Callable[[], bool] | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._on_running = on_running
         self._is_restart = is_restart
+        self._has_terminal = has_terminal or has_controlling_terminal
+        self._had_terminal = self._has_terminal()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._asked = asyncio.Event()
         self._restarting = False
 
     async def run(self) -> None:
-        """Start, wait for a signal and stop in order; a second signal kills what is left.
+        """Start, wait for SIGINT or SIGTERM and stop in order; a second one kills what is left.
+
+        SIGHUP reloads; but the terminal that goes away takes its supervisor with it, in order.
 
         Raises:
             BlackholeError: it could not start; what had been started is stopped again.
@@ -67,6 +78,7 @@ class Foreground:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._interrupt, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             async with self._supervisor:
                 if await self._start():
@@ -75,8 +87,10 @@ class Foreground:
                 if self._restarting:
                     await self._supervisor.detach()
         finally:
-            for number in STOP_SIGNALS:
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
+            for task in self._reloads:
+                task.cancel()
 
     async def _start(self) -> bool:
         """Whether everything has started, and not a signal come first."""
@@ -106,6 +120,21 @@ class Foreground:
         with suppress(OperationError):  # of course it did not reach its goal
             await starting
 
+    def _hang_up(self) -> None:
+        if self._had_terminal and not self._has_terminal():
+            self._interrupt(signal.SIGHUP)
+            return
+        logger.info("SIGHUP: reloading the configuration")
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        try:
+            await self._supervisor.reload()
+        except BlackholeError as error:
+            logger.error("reload: %s", error)
+
     def _interrupt(self, number: int) -> None:
         name = signal.Signals(number).name
         if not self._asked.is_set():
@@ -118,3 +147,12 @@ class Foreground:
             return
         logger.warning("%s again: killing what is left", name)
         self._supervisor.kill()
+
+
+def has_controlling_terminal() -> bool:
+    """Whether this process has one; after its hang-up it has none. Source: tty(4)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

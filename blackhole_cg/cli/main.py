@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "stop": "change",
     "restart": "change",
     "reset": "change",
+    "reload": "reload",
     "logs": "logs",
     "events": "events",
 }
@@ -100,7 +101,7 @@ class Commands(click.Group):
 
 def exit_code_of(error: BlackholeError) -> int:
     """The contract's exit code for an error."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) or getattr(error, "kind", None) == "invalid_config":
         return EXIT_CONFIG
     return EXIT_NO_SUPERVISOR if isinstance(error, NoSupervisorError) else EXIT_FAILED
 
@@ -109,12 +110,12 @@ def _report(error: BlackholeError) -> None:
     if isinstance(error, NoSupervisorError):
         _print_error(f"{error} (is it running? where is its --runtime-dir?)")
         return
-    if not isinstance(error, ConfigError):
+    if exit_code_of(error) != EXIT_CONFIG:
         _print_error(str(error))
         return
     # One line each and nothing before the file name, so that editors can jump to the place.
     click.echo(str(error), err=True)
-    count = len(error.diagnostics)
+    count = len(str(error).splitlines())
     _print_error(f"the configuration is invalid: {count} error{'' if count == 1 else 's'}")
 
 

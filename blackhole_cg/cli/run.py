@@ -88,14 +88,14 @@ def run_command(**options: Any) -> None:
     """
     import asyncio
 
-    from blackhole_cg.cli.loading import ApartLoader
     from blackhole_cg.cli.logging_setup import set_up_logging
+    from blackhole_cg.kernel.config_process import ConfigProcess
 
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
     paths = choose_paths(chosen)
-    loader = ApartLoader(chosen.config_file, paths.runtime_dir)
+    loader = ConfigProcess(chosen.config_file, paths.runtime_dir)
     import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
     spec = override(loader.result(), chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
@@ -106,9 +106,10 @@ def enter_scope() -> None:
     """Where systemd manages the cgroups and has given us none, begin again in a delegated scope."""
     from blackhole_cg.kernel.delegation import find_manager, scope_command
     from blackhole_cg.kernel.facts import find_cgroup_place
+    from blackhole_cg.kernel.own_process import python_command
 
     manager = find_manager(os.environ, os.geteuid())
-    again = [sys.executable, "-m", "blackhole_cg.cli.main", *sys.argv[1:]]
+    again = python_command("blackhole_cg.cli.main", *sys.argv[1:])
     command = scope_command(find_cgroup_place(None), manager, os.environ, again)
     if command is not None:
         os.execv(command[0], command)
@@ -146,7 +147,13 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
     isolation = spec.runtime.isolation
     host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
-    supervisor = Supervisor(spec, paths=paths, host=host, console=console)
+
+    async def read_again() -> SupervisorSpec:
+        from blackhole_cg.kernel.config_process import ConfigProcess
+
+        return override(await ConfigProcess(options.config_file, paths.runtime_dir).read(), options)
+
+    supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=read_again)
     manager = ServiceManager.from_environ(os.environ)
     reports = Reports(manager, supervisor.enabled_states)
     supervisor.on_change = reports.changed

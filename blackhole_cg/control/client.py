@@ -61,6 +61,12 @@ class ControlClient:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 
+    def reload(self) -> JsonObject:
+        """Have the configuration read again and the difference applied; the difference, once that is done."""
+        with self._exchange("POST", "/v1/reload", timeout_seconds=None) as response:
+            plan: JsonObject = json.load(response)
+            return plan
+
     def logs(
         self,
         name: str,

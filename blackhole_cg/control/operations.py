@@ -7,7 +7,7 @@ is kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.observe.log_reader import LogQuery
@@ -57,6 +57,14 @@ class Operations(Protocol):
 
     def reset(self, names: Sequence[str]) -> None:
         """Clear `failed` and the restart history of these services, or of all; starts nothing."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again and apply the difference; the difference, once it is applied.
+
+        Raises:
+            ConfigError: the file is wrong; nothing was changed.
+            OperationError: a service did not get where the new configuration wants it.
+        """
 
     def host(self) -> HostFacts:
         """What this host can do."""

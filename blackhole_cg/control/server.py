@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -28,7 +28,14 @@ from blackhole_cg.control.queries import (
 )
 from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, encode_events
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.errors import BlackholeError, ControlError, OperationError, UnknownServiceError
+from blackhole_cg.errors import (
+    BlackholeError,
+    ConfigError,
+    ControlError,
+    IsolationError,
+    OperationError,
+    UnknownServiceError,
+)
 from blackhole_cg.observe.log_reader import LogQuery
 
 logger = logging.getLogger(__name__)
@@ -42,6 +49,7 @@ _STATUS_OF_KIND: Final = {
     "forbidden": 403,
     "not_found": 404,
     "unknown_service": 404,
+    "invalid_config": 422,
     "method_not_allowed": 405,
     "operation_failed": 409,
     "too_large": 413,
@@ -49,6 +57,7 @@ _STATUS_OF_KIND: Final = {
 }
 _KIND_OF_STATUS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
+T = TypeVar("T")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -61,7 +70,7 @@ class ControlServer:
         self._group = group
         self._access = resolve_access(None)
         self._streams = Streams()
-        self._wishes: set[asyncio.Task[None]] = set()
+        self._wishes: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
 
     def _routes(self) -> list[tuple[str, str, _Handler]]:
@@ -78,6 +87,7 @@ class ControlServer:
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
             ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
             ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
+            ("POST", "/v1/reload", self._reload),
         ]
 
     async def open(self) -> None:
@@ -216,19 +226,27 @@ class ControlServer:
         names = names or list(self._operations.names())
         return _answer({"services": [self._operations.service(name).to_json() for name in names]})
 
-    async def _outlive(self, wish: Coroutine[Any, Any, None]) -> None:
+    async def _reload(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        await request.read()
+        self._refuse_when_stopping()
+        peer = _peer_of(request)
+        logger.info("reload asked for by user %d, pid %d", peer.uid, peer.pid)
+        return _answer(await self._outlive(self._operations.reload()))
+
+    async def _outlive(self, wish: Coroutine[Any, Any, T]) -> T:
         """Wait for an operation that goes on when its client leaves."""
         task = asyncio.create_task(wish)
         self._wishes.add(task)
         task.add_done_callback(self._forget)
         try:
-            await asyncio.shield(task)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise  # the client left
             raise ControlError("stopping", "the supervisor ended before this was done") from None
 
-    def _forget(self, wish: asyncio.Task[None]) -> None:
+    def _forget(self, wish: asyncio.Task[Any]) -> None:
         self._wishes.discard(wish)
         if not wish.cancelled():
             wish.exception()  # marks it as seen: the client that would be told may have left
@@ -271,7 +289,9 @@ def _kind_of(error: BlackholeError) -> str:
         return error.kind
     if isinstance(error, UnknownServiceError):
         return "unknown_service"
-    return "operation_failed" if isinstance(error, OperationError) else "internal"
+    if isinstance(error, ConfigError):
+        return "invalid_config"
+    return "operation_failed" if isinstance(error, OperationError | IsolationError) else "internal"
 
 
 def _refuse(kind: str, message: str) -> web.Response:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,20 @@ from blackhole_cg.kernel.reserved_signals import unignore_reserved_signals
 from blackhole_cg.kernel.rlimits import RlimitBounds
 
 PROCESS_NAME: Final = "blackhole-cg"
+
+_RUN_MODULE: Final = (
+    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """A command that runs a module of this very package with this interpreter.
+
+    -P: with `python -m` alone Python would import from the current directory first, whoever's that is.
+    """
+    place = str(Path(__file__).parents[2])
+    return [sys.executable, "-P", "-c", _RUN_MODULE, place, module, *arguments]
 
 
 @dataclass(frozen=True, slots=True)

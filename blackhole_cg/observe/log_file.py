@@ -70,6 +70,11 @@ class LogFile:
         if self._fd < 0:
             self._open()
 
+    def set_policy(self, policy: LogPolicy) -> None:
+        """Rotate by another policy from now on."""
+        self.policy = policy
+        self._files = deque(self._files, maxlen=max(1, policy.max_files))
+
     def append(self, batch: bytes) -> int:
         """Add whole lines, each with its newline; how many of them could not be written and are lost."""
         self.error = None

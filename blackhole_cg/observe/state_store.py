@@ -66,6 +66,11 @@ class StateStore:
         """The run has ended."""
         self._write("run", service, None)
 
+    def forget(self, service: str) -> None:
+        """There is no such service any more."""
+        self._write("run", service, None)
+        self._write("status", service, None)
+
     def clear(self) -> None:
         """Everything has ended in order: there is nothing to take over."""
         self._held_back.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
@@ -50,6 +50,11 @@ class SupervisorApi:
     def reset(self, names: Sequence[str]) -> None:
         """Reset these, or all when none is named."""
         self._supervisor.reset(*names)
+
+    async def reload(self) -> dict[str, Any]:
+        """Apply what has changed in the configuration file."""
+        plan = await self._supervisor.reload()
+        return plan.to_json()
 
     def host(self) -> HostFacts:
         """What this host can do."""

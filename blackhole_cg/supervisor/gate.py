@@ -27,13 +27,22 @@ class Gate:
     """
 
     def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, max_processes: int) -> None:
-        self._runners = runners
-        self._topology = topology
-        self._max_processes = max_processes
         self._live: set[str] = set()
         self._held: set[str] = set()
         self._queue: deque[str] = deque()
         self._scheduled = False
+        self.reconfigure(runners, topology, max_processes)
+
+    def reconfigure(
+        self, runners: Mapping[str, ServiceRunner], topology: Topology, max_processes: int
+    ) -> None:
+        """Go by another configuration from now on; what waits is looked at again by it."""
+        self._runners = runners
+        self._topology = topology
+        self._max_processes = max_processes
+        for name, runner in runners.items():
+            if runner.status.state is State.WAITING:
+                self.ask(name)
 
     def ask(self, name: str) -> None:
         """Look at a waiting service soon."""
@@ -50,7 +59,7 @@ class Gate:
         else:
             self._live.discard(runner.name)
         if state in (State.RUNNING, State.COMPLETED):
-            for dependent in self._topology.required_by[runner.name]:
+            for dependent in self._topology.required_by.get(runner.name, ()):
                 if self._runners[dependent].status.state is State.WAITING:
                     self.ask(dependent)
 
@@ -77,8 +86,10 @@ class Gate:
         self._scheduled = bool(self._queue)
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._look)
-        runner = self._runners[name]
-        if runner.status.state is not State.WAITING or name in self._held or self.unmet(name):
+        runner = self._runners.get(name)
+        if runner is None or runner.status.state is not State.WAITING:
+            return  # another configuration or a newer wish came first
+        if name in self._held or self.unmet(name):
             return
         if len(self._live) >= self._max_processes:
             runner.post(StartRefused(self._refusal(name)))

@@ -55,13 +55,19 @@ class _Start:
 
 
 class Operations:
-    """Start, stop and restart of sets of services."""
+    """Start, stop and restart of sets of services of one configuration."""
 
     def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, gate: Gate) -> None:
         self._runners = runners
         self._topology = topology
         self._gate = gate
         self._claims: dict[str, _Claim] = {}
+
+    def succeeded_by(self, runners: Mapping[str, ServiceRunner], topology: Topology) -> Operations:
+        """The operations of the next configuration; a claim made there overtakes those under way here."""
+        successor = Operations(runners, topology, self._gate)
+        successor._claims = self._claims
+        return successor
 
     async def start(self, names: Iterable[str], *, again: bool = True) -> None:
         """Start services and what they need; return when all have got there.

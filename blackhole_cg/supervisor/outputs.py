@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +51,13 @@ class Outputs:
         except OSError as error:  # a full disk must not keep services from being supervised
             _log.error("%s: cannot open %s: %s", spec.name, log_file.path, error.strerror)
         return pump
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Close the pumps of these services, which are down, and remove their FIFOs; log files stay."""
+        for name in names:
+            if pump := self.pumps.pop(name, None):
+                pump.close()
+                self._host.remove_streams([name])
 
     def remove(self) -> None:
         """Take in what is left, and remove the FIFOs: the services are down."""

@@ -58,18 +58,29 @@ class Services:
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self.topology = build_topology(spec.services)
-        self.runners = {
-            name: ServiceRunner(
-                spec.services[name],
-                surroundings.host,
-                surroundings.clock,
-                surroundings.output(spec.services[name]),
-                self,
-            )
-            for name in self.topology.order
-        }
+        self.runners = {name: self._make_runner(spec.services[name]) for name in self.topology.order}
         self._gate = Gate(self.runners, self.topology, spec.runtime.max_processes)
         self.operations = Operations(self.runners, self.topology, self._gate)
+
+    def reconfigure(self, spec: SupervisorSpec) -> list[ServiceRunner]:
+        """Go by another configuration from now on; starts and stops nothing.
+
+        Services that it does not have must be down; their runners are returned, and are not used again.
+        """
+        before, topology = self.runners, build_topology(spec.services)
+        runners = {
+            name: before.get(name) or self._make_runner(spec.services[name]) for name in topology.order
+        }
+        for name, runner in runners.items():
+            runner.spec = spec.services[name]
+        self.topology, self.runners = topology, runners
+        self._gate.reconfigure(self.runners, self.topology, spec.runtime.max_processes)
+        self.operations = self.operations.succeeded_by(self.runners, self.topology)
+        return [runner for name, runner in before.items() if name not in self.runners]
+
+    def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
+        around = self._surroundings
+        return ServiceRunner(spec, around.host, around.clock, around.output(spec), self)
 
     def enabled(self) -> list[str]:
         """The services that `--all` means, in start order."""

@@ -11,18 +11,21 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitProblem, ServiceInfo
 from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.plan import Plan, compare
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
+from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
@@ -34,11 +37,14 @@ from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
+from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.takeover import take_over
 
 _log = logging.getLogger(__name__)
+
+Source = Callable[[], Awaitable[SupervisorSpec]]
 
 KILL_GRACE_SECONDS = 5.0
 """After a kill the kernel needs a moment; a process that outlives this hangs in the kernel itself."""
@@ -49,6 +55,7 @@ class Supervisor:
 
     Args:
         config: what to run: the path of a configuration file, or one that is resolved already.
+        source: reads the configuration again for a reload; the same path when None.
         paths: where sockets, state and logs are kept; the default directories when None.
         host: the machine; this one when None.
         console: also shows what services write.
@@ -68,9 +75,16 @@ class Supervisor:
         paths: Paths | None = None,
         host: Host | None = None,
         console: Console | None = None,
+        source: Source | None = None,
     ) -> None:
         self.paths = paths or default_paths(os.environ, os.geteuid())
-        self.spec = config if isinstance(config, SupervisorSpec) else load_spec(config, self.paths)
+        self._source = source
+        if isinstance(config, SupervisorSpec):
+            self.spec = config
+        else:
+            path, runtime_dir = Path(config), self.paths.runtime_dir
+            self.spec = ConfigProcess(path, runtime_dir).result()
+            self._source = source or (lambda: ConfigProcess(path, runtime_dir).read())
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
         isolation = self.spec.runtime.isolation
@@ -81,6 +95,7 @@ class Supervisor:
         self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
+        self._reloading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -98,7 +113,7 @@ class Supervisor:
             CgroupError: the cgroup root cannot be used.
             OSError: a directory or the socket cannot be made.
         """
-        self._check_isolation()
+        self._check_isolation(self.spec)
         try:
             await self._open()
         except BaseException:
@@ -106,7 +121,7 @@ class Supervisor:
             raise
 
     async def _open(self) -> None:
-        clock = loop_clock()
+        clock = self._clock = loop_clock()
         self.paths.make()
         lock = RuntimeLock(self.paths.lock)
         lock.acquire()
@@ -114,20 +129,20 @@ class Supervisor:
         self._host.open()
         self._stack.callback(self._host.close)
         # Once more: a controller that is offered may still refuse to be enabled.
-        problems = self._check_isolation()
+        problems = self._check_isolation(self.spec)
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
         self.events = EventStore(database)
         self._stack.callback(self.events.close)
         self._states = StateStore(database)
-        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble(clock))
+        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble)
         self._stack.callback(self.outputs.close)
         around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states, self.on_change)
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
-        self._record_problems(clock, problems)
+        self._record_problems(problems)
         group = self.spec.runtime.control_group
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
@@ -189,6 +204,48 @@ class Supervisor:
     def reset(self, *names: str) -> None:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
         self.services.reset(self._accept(names) if names else list(self.services.runners))
+
+    async def reload(self, config: SupervisorSpec | None = None) -> Plan:
+        """Apply the difference to another configuration, or to the file as it is now; the difference.
+
+        All of it is checked first. Services that did not change are not touched; one that changed is
+        restarted where a run depends on what changed, unless it is wanted down.
+
+        Raises:
+            ConfigError: the file is wrong; nothing was changed.
+            IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
+            OperationError: a service did not get where the new configuration, which holds, wants it.
+        """
+        async with self._reloading:
+            new = config or await self._read_source()
+            plan = compare(self.spec, new)
+            old = self.spec.runtime
+            new = replace(
+                new, runtime=replace(new.runtime, isolation=old.isolation, control_group=old.control_group)
+            )
+            problems = self._check_isolation(new)
+            await self._apply(new, plan)
+            changed = {change.service for change in plan.changes}
+            self._record_problems([problem for problem in problems if problem.service in changed])
+            return plan
+
+    async def _read_source(self) -> SupervisorSpec:
+        if self._source is None:
+            raise OperationError("cannot reload: the configuration did not come from a file")
+        return await self._source()
+
+    async def _apply(self, new: SupervisorSpec, plan: Plan) -> None:
+        old = self.spec
+        step = Reload(self.services, self.outputs, self.events, self._record_reload)
+        self._refuse_when_stopping()
+        await step.take_away(old, new, plan)
+        self._refuse_when_stopping()
+        for name in step.install(new, plan):
+            self._states.forget(name)
+        self.spec = new
+        if new.runtime.log_level != old.runtime.log_level:
+            logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
+        await step.bring_up(old, plan)
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
@@ -265,9 +322,12 @@ class Supervisor:
         return [name for name, runner in self.services.runners.items() if runner.status.state in LIVE_STATES]
 
     def _accept(self, names: Sequence[str]) -> list[str]:
+        self._refuse_when_stopping()
+        return self.services.check_names(names) if names else self.services.enabled()
+
+    def _refuse_when_stopping(self) -> None:
         if self.stopping:
             raise OperationError("the supervisor is shutting down")
-        return self.services.check_names(names) if names else self.services.enabled()
 
     def _is_wanted(self, name: str) -> bool:
         """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
@@ -281,39 +341,34 @@ class Supervisor:
 
     # ---- limits and losses ----
 
-    def _check_isolation(self) -> list[LimitProblem]:
+    def _check_isolation(self, spec: SupervisorSpec) -> list[LimitProblem]:
         """The limits that cannot be enforced. Raises IsolationError where that is refused."""
-        problems = [each for spec in self.spec.services.values() for each in self._host.problems(spec)]
-        if problems and self.spec.runtime.isolation is Isolation.REQUIRED:
+        problems = [each for service in spec.services.values() for each in self._host.problems(service)]
+        if problems and spec.runtime.isolation is Isolation.REQUIRED:
             raise IsolationError([str(problem) for problem in problems])
         return problems
 
-    def _record_problems(self, clock: Clock, problems: Sequence[LimitProblem]) -> None:
+    def _record_problems(self, problems: Sequence[LimitProblem]) -> None:
         """An event for each limit of each service; in the log, one warning for each reason."""
         for problem in problems:
             limit = str(problem).removeprefix(f"{problem.service}: ")
-            self._record(clock, problem.service, "limit", f"not enforced: {limit}")
+            self._record(problem.service, "limit", f"not enforced: {limit}")
         for reason in dict.fromkeys(problem.reason for problem in problems):
             same = [problem for problem in problems if problem.reason == reason]
             limits = ", ".join(dict.fromkeys(problem.limit for problem in same))
             services = ", ".join(dict.fromkeys(problem.service for problem in same))
             _log.warning("not enforced: %s (%s) of %s", limits, reason, services)
 
-    def _record_trouble(self, clock: Clock) -> Callable[[str, str], None]:
-        return lambda service, detail: self._record(clock, service, "log", detail)
+    def _record_reload(self, service: str, detail: str) -> None:
+        self._record(service, "config", detail)
 
-    def _record(self, clock: Clock, service: str, kind: str, detail: str) -> None:
+    def _record_trouble(self, service: str, detail: str) -> None:
+        self._record(service, "log", detail)
+
+    def _record(self, service: str, kind: str, detail: str) -> None:
         run_id = self.services.runners[service].status.run_id
-        at_wall = wall_text(clock.wall())
+        at_wall = wall_text(self._clock.wall())
         self.events.append(EventRecord(at_wall, service, run_id, kind, None, None, Reason.UNKNOWN, detail))
-
-
-def load_spec(path: str | Path, paths: Paths) -> SupervisorSpec:
-    """The configuration in a file, resolved with this process's environment. Raises ConfigError."""
-    from blackhole_cg.kernel.files import host_context, load
-
-    context = host_context(str(paths.runtime_dir), os.environ)
-    return load(str(path), os.environ, context)[1]
 
 
 def _settle_memory() -> None:

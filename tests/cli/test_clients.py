@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blackhole_cg.errors import OperationError
+from blackhole_cg.errors import ConfigError, Diagnostic, OperationError
 from tests.cli.conftest import COMMAND, ROOT, Cli
 from tests.control.fake_operations import Served, make_event, make_info, make_line
 from tests.support.waiting import eventually
@@ -51,6 +51,33 @@ def test_a_failed_operation_exits_with_1_and_says_why(cli: Cli, served: Served) 
     done = cli("start", "web")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr == b"blackhole-cg: cannot start 'web': exit 3\n"
+
+
+def test_a_reload_says_what_changed_and_what_will_not_yet(cli: Cli, served: Served) -> None:
+    done = cli("reload")
+    assert done.stdout.decode().splitlines() == [
+        "store: changed, without a restart: stop",
+        "web: changed, and restarted where it is wanted up: command, umask",
+        "new: added",
+        "supervisor: changed: max_processes",
+        "supervisor: isolation will change when the supervisor itself is started again",
+        "1 service unchanged",
+    ]
+    assert json.loads(cli("reload", "--json").stdout)["unchanged"] == ["spare"]
+
+
+def test_a_reload_of_a_wrong_file_exits_with_78_and_a_line_for_each_error(cli: Cli, served: Served) -> None:
+    served.operations.failure = ConfigError([
+        Diagnostic("f.yaml", 3, 1, "services.web", "wrong"),
+        Diagnostic("f.yaml", 4, 1, "services.db", "wrong too"),
+    ])  # fmt: skip
+    done = cli("reload")
+    assert (done.returncode, done.stdout) == (78, b"")
+    assert done.stderr.decode().splitlines() == [
+        "f.yaml:3:1: services.web: wrong",
+        "f.yaml:4:1: services.db: wrong too",
+        "blackhole-cg: the configuration is invalid: 2 errors",
+    ]
 
 
 def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served: Served) -> None:

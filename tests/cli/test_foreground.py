@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from blackhole_cg.cli.foreground import STOP_SIGNALS, Foreground
-from blackhole_cg.errors import LockHeldError, OperationError
+from blackhole_cg.cli.foreground import SIGNALS, STOP_SIGNALS, Foreground
+from blackhole_cg.errors import ConfigError, Diagnostic, LockHeldError, OperationError
 
 
 class FakeSupervisor:
@@ -20,6 +20,7 @@ class FakeSupervisor:
         self.calls: list[str] = []
         self.opening: Exception | None = None
         self.starting: Exception | None = None
+        self.reloading: Exception | None = None
         self.start_gate = asyncio.Event()
         self.shutdown_gate = asyncio.Event()
         self.start_gate.set()
@@ -49,6 +50,11 @@ class FakeSupervisor:
             self.start_gate.set()
             await self.shutdown_gate.wait()
 
+    async def reload(self) -> None:
+        self.calls.append("reload")
+        if self.reloading:
+            raise self.reloading
+
     def kill(self) -> None:
         self.calls.append("kill")
         self.shutdown_gate.set()
@@ -61,6 +67,7 @@ def send(number: int) -> None:
 def run(
     prepare: Callable[[FakeSupervisor], None] = lambda supervisor: None,
     on_running: Callable[[], None] = lambda: send(signal.SIGINT),
+    terminal: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """What is asked of the supervisor, until the foreground is done."""
     calls: list[str] = []
@@ -76,20 +83,44 @@ def run(
             on_running()
 
         async with asyncio.timeout(30):
-            await Foreground(supervisor, running).run()
+            await Foreground(supervisor, running, has_terminal=terminal).run()
 
-    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    before = [signal.getsignal(number) for number in SIGNALS]
     try:
         asyncio.run(main())
     except Exception as error:
         calls.append(type(error).__name__)
-    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
     return calls
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_stops_everything_in_order(number: int) -> None:
     assert run(on_running=lambda: send(number)) == ["open", "start", "running", "shutdown"]
+
+
+def hang_up_then_interrupt() -> None:
+    send(signal.SIGHUP)
+    asyncio.get_running_loop().call_later(0.05, send, signal.SIGINT)
+
+
+def test_a_hang_up_reloads() -> None:
+    calls = run(on_running=hang_up_then_interrupt)
+    assert calls == ["open", "start", "running", "reload", "shutdown"]
+
+
+def test_a_reload_that_fails_is_told_and_nothing_ends(caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(supervisor: FakeSupervisor) -> None:
+        supervisor.reloading = ConfigError([Diagnostic("f.yaml", 3, 1, "k", "wrong")])
+
+    assert run(prepare, hang_up_then_interrupt)[-2:] == ["reload", "shutdown"]
+    assert "reload: f.yaml:3:1: k: wrong" in caplog.text
+
+
+def test_a_hang_up_of_its_terminal_stops_everything_in_order() -> None:
+    answers = iter([True, False])
+    calls = run(on_running=lambda: send(signal.SIGHUP), terminal=lambda: next(answers))
+    assert calls == ["open", "start", "running", "shutdown"]
 
 
 def test_a_second_signal_kills_at_once() -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from blackhole_cg.control import SOCKET_NAME
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
+from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
 
@@ -115,6 +116,18 @@ class FakeOperations:
 
     def reset(self, names: Sequence[str]) -> None:
         self.calls.append(("reset", tuple(names)))
+
+    async def reload(self) -> dict[str, Any]:
+        self.calls.append(("reload", ()))
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        changes = (
+            Change("store", ChangeKind.LIVE, ("stop",)),
+            Change("web", ChangeKind.RESTART, ("command", "umask")),
+            Change("new", ChangeKind.ADDED),
+        )
+        return Plan(changes, ("spare",), ("max_processes",), ("isolation",)).to_json()
 
     def host(self) -> HostFacts:
         controllers = {"pids": None, "memory": V1}

@@ -17,7 +17,15 @@ import pytest
 
 from blackhole_cg.control.client import ControlClient
 from blackhole_cg.core.words import Stream
-from blackhole_cg.errors import ControlError, KernelError, NoSupervisorError, OperationError
+from blackhole_cg.errors import (
+    ConfigError,
+    ControlError,
+    Diagnostic,
+    IsolationError,
+    KernelError,
+    NoSupervisorError,
+    OperationError,
+)
 from tests.control.fake_operations import Served, make_event, make_info, make_line
 from tests.support.waiting import eventually
 
@@ -139,6 +147,25 @@ def test_an_operation_that_fails_says_why(served: Served, client: ControlClient)
     error = refusal(lambda: client.change("start", ["web"]))
     assert (error.kind, str(error)) == ("operation_failed", "cannot start 'web': superseded by a newer stop")
     assert ask(served, "POST", "/v1/services/web/start")[0] == 409
+
+
+def test_a_reload_tells_the_difference_or_what_is_wrong(served: Served, client: ControlClient) -> None:
+    plan = client.reload()
+    assert plan["changes"][1] == {"service": "web", "change": "restart", "keys": ["command", "umask"]}
+    assert (plan["unchanged"], plan["runtime"], plan["deferred"]) == (
+        ["spare"],
+        ["max_processes"],
+        ["isolation"],
+    )
+    for failure, status, kind in (
+        (ConfigError([Diagnostic("f.yaml", 3, 1, "services.web", "wrong")]), 422, "invalid_config"),
+        (IsolationError(["web: memory_max 1: no"]), 409, "operation_failed"),
+        (OperationError("cannot start 'new': exit 3"), 409, "operation_failed"),
+    ):
+        served.operations.failure = failure
+        code, _, body = ask(served, "POST", "/v1/reload")
+        assert code == status
+        assert json.loads(body)["error"] == {"kind": kind, "message": str(failure)}
 
 
 def test_nothing_is_changed_while_the_supervisor_stops_but_facts_are_told(

@@ -1,0 +1,57 @@
+"""`reload`: have the configuration file read again, and show what changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from blackhole_cg.cli.options import client_option, json_option
+from blackhole_cg.cli.terminal import screen_of
+from blackhole_cg.control.client import ControlClient
+
+_SAID: Final = {
+    "added": "added",
+    "removed": "removed",
+    "restart": "changed, and restarted where it is wanted up",
+    "live": "changed, without a restart",
+}
+
+
+@click.command("reload")
+@json_option
+@client_option
+def reload_command(as_json: bool, client: ControlClient) -> None:
+    """Read the configuration again and apply what has changed.
+
+    A file with an error in it is refused as a whole. Services that did not
+    change are not touched; one that changed is restarted only where a run
+    depends on what changed. SIGHUP does the same.
+
+    \b
+    Examples:
+      blackhole-cg check --config blackhole.yaml && blackhole-cg reload
+    """
+    plan = client.reload()
+    if as_json:
+        click.echo(json.dumps(plan))
+        return
+    screen = screen_of()
+    for change in plan["changes"]:
+        keys = f": {', '.join(change['keys'])}" if change["keys"] else ""
+        name = screen.paint(change["service"], "bold")
+        click.echo(f"{name}: {_SAID[change['change']]}{keys}", color=screen.colour)
+    for line in _rest(plan):
+        click.echo(line)
+
+
+def _rest(plan: dict[str, Any]) -> Iterator[str]:
+    if plan["runtime"]:
+        yield f"supervisor: changed: {', '.join(plan['runtime'])}"
+    if plan["deferred"]:
+        keys = ", ".join(plan["deferred"])
+        yield f"supervisor: {keys} will change when the supervisor itself is started again"
+    count = len(plan["unchanged"])
+    yield f"{count} service{'' if count == 1 else 's'} unchanged"

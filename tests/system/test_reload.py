@@ -1,0 +1,87 @@
+"""`reload` and SIGHUP on a real supervisor."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+
+import yaml
+
+from tests.support.configs import SLEEP, config
+from tests.support.waiting import eventually
+
+
+def write(live, services):
+    live.config.write_text(yaml.safe_dump(config(services)))
+
+
+def test_a_reload_of_many_touches_exactly_those_that_changed(supervise):
+    services = {f"s{number:03}": dict(SLEEP) for number in range(100)}
+    settings = config(services)
+    settings["runtime"]["orchestrator"]["max_processes"] = 200
+    live = supervise(settings)
+    before = {name: info["pid"] for name, info in live.services().items()}
+    changed = [f"s{number:03}" for number in (3, 30, 55, 77, 99)]
+    for name in changed:
+        services[name]["environment"] = {"VERSION": "2"}
+    live.config.write_text(yaml.safe_dump(settings))
+    done = live.cli("reload")
+    assert [line for line in done.stdout.splitlines() if "changed" in line and "unchanged" not in line] == [
+        f"{name}: changed, and restarted where it is wanted up: environment.VERSION" for name in changed
+    ]
+    assert done.stdout.endswith("95 services unchanged\n")
+    after = {name: info["pid"] for name, info in live.services().items()}
+    assert sorted(name for name in before if before[name] != after[name]) == changed
+    environment = open(f"/proc/{after['s030']}/environ").read()  # noqa: SIM115
+    assert "VERSION=2" in environment
+
+
+def test_services_come_and_go_and_a_wrong_file_is_refused_whole(supervise):
+    live = supervise(config({"web": SLEEP, "gone": SLEEP}))
+    web = live.status("web")["pid"]
+    write(live, {"web": SLEEP, "fresh": {**SLEEP, "depends_on": ["web"]}})
+    assert live.cli("reload").stdout.splitlines() == ["gone: removed", "fresh: added", "1 service unchanged"]
+    assert {name: info["state"] for name, info in live.services().items()} == {
+        "web": "running",
+        "fresh": "running",
+    }
+    assert not (live.runtime_dir / "fifo" / "gone.stdout").exists()
+    assert (live.log_dir / "gone.log").exists()
+    write(live, {"web": {**SLEEP, "depends_on": ["nobody"], "comand": "x"}, "other": SLEEP})
+    done = live.cli("reload", check=False)
+    assert done.returncode == 78
+    assert f"{live.config}:" in done.stderr
+    assert "services.web.comand" in done.stderr
+    assert "the configuration is invalid: 2 errors" in done.stderr
+    assert sorted(live.services()) == ["fresh", "web"]
+    assert live.status("web")["pid"] == web
+
+
+def test_sighup_reloads(supervise):
+    live = supervise(config({"web": SLEEP}))
+    write(live, {"web": SLEEP, "fresh": SLEEP})
+    os.kill(live.pid, signal.SIGHUP)
+    eventually(lambda: live.services().get("fresh", {}).get("state") == "running", "fresh runs", 30)
+    live.config.write_text("services: [")
+    os.kill(live.pid, signal.SIGHUP)
+    eventually(lambda: "reload: " in live.text(), "the error is in the log", 30)
+    assert live.status("web")["state"] == "running"
+
+
+def test_a_terminal_that_goes_away_stops_everything_in_order(supervise):
+    live = supervise(config({"web": SLEEP}), start=False)
+    manager, terminal = pty.openpty()
+    # A session leader without a terminal gets the first one it opens.
+    take_terminal = (
+        "import os, sys\nos.setsid()\nos.open(sys.argv[1], os.O_RDWR)\nos.execv(sys.argv[2], sys.argv[2:])\n"
+    )
+    live.start((sys.executable, "-c", take_terminal, os.ttyname(terminal)))
+    os.close(terminal)
+    live.ready()
+    os.close(manager)
+    assert live.process is not None
+    assert live.process.wait(30) == 0
+    assert "SIGHUP: stopping every service" in live.text()
+    assert live.leftovers() == []
