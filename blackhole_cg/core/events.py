@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, get_args
 
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.words import Reason
+from blackhole_cg.core.words import Health, Reason
 
 # ---- events: facts in -------------------------------------------------------------------------------------
 
@@ -106,6 +106,43 @@ class BackoffElapsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The run says that it has started: what a service of type notify is waited for."""
+
+    run_id: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimedOut:
+    """The run has had its time to say that it has started."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReported:
+    """What the probes say of the run is something else than before."""
+
+    run_id: int
+    health: Health
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The run lives and is no good: it is to be ended, and its policy decides what follows.
+
+    `grace_seconds` is how long its stop may take; None: as long as any stop.
+    """
+
+    run_id: int
+    reason: Reason
+    detail: str
+    grace_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """A run that an earlier supervisor began is ours now. `started_at` is monotonic seconds."""
 
@@ -128,6 +165,10 @@ Event = (
     | RunEnded
     | StopTimedOut
     | BackoffElapsed
+    | Ready
+    | StartTimedOut
+    | HealthReported
+    | Broken
     | Adopted
 )
 EVENTS: Final[tuple[type[Event], ...]] = get_args(Event)
@@ -165,13 +206,14 @@ class KillRun:
 class Timer(StrEnum):
     """The timers a service can have, one of each at most."""
 
+    START = "start"
     STOP = "stop"
     BACKOFF = "backoff"
 
 
 @dataclass(frozen=True, slots=True)
 class ArmTimer:
-    """Send StopTimedOut or BackoffElapsed for `run_id` after `delay_seconds`."""
+    """Send StartTimedOut, StopTimedOut or BackoffElapsed for `run_id` after `delay_seconds`."""
 
     timer: Timer
     delay_seconds: float
@@ -180,7 +222,7 @@ class ArmTimer:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Store what happened. `kind` is "state", "desired" or "reset"."""
+    """Store what happened. `kind` is "state", "desired", "health" or "reset"."""
 
     kind: str
     before: str

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from blackhole_cg.core.facts import ExitStatus, LimitState
-from blackhole_cg.core.machine import LastExit, ServiceStatus
 from blackhole_cg.core.restart import RestartHistory
-from blackhole_cg.core.words import Desired, Reason, State
+from blackhole_cg.core.status import LastExit, ServiceStatus
+from blackhole_cg.core.words import Desired, Health, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def parse_status(text: str) -> ServiceStatus:
     data = _known(ServiceStatus, json.loads(text))
     data["state"], data["desired"] = State(data["state"]), Desired(data["desired"])
     data["cause"] = Reason(data["cause"])
+    data["health"] = Health(data.get("health", Health.UNKNOWN))
     data["ending"] = Reason(data["ending"]) if data["ending"] is not None else None
     history = data["history"]
     data["history"] = RestartHistory(tuple(history["restarted_at"]), history["attempt"])

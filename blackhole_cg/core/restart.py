@@ -37,22 +37,22 @@ NO_HISTORY: Final = RestartHistory()
 class RunEnd:
     """How a run ended that nobody asked to end.
 
-    `forced` says that the supervisor ended it because it was broken, so that its exit status proves nothing;
-    `error` says why it never began.
+    `forced` says why the supervisor ended it, so that its exit status proves nothing; `error` says why it
+    never began.
     """
 
     status: ExitStatus
     uptime_seconds: float
-    forced: bool = False
+    forced: str | None = None
     error: str | None = None
 
     def __str__(self) -> str:
-        return self.error or str(self.status)
+        return self.error or self.forced or str(self.status)
 
     @property
     def clean(self) -> bool:
         """Whether the run ended in success."""
-        return self.error is None and not self.forced and is_clean(self.status)
+        return self.error is None and self.forced is None and is_clean(self.status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class ServiceSpec:
     enabled: bool = True
     required: bool = True
     type: ServiceType = ServiceType.SIMPLE
+    start_timeout_seconds: float = 90.0  # to be ready and healthy, where there is a way to tell
     user: str | None = None
     group: str | None = None
     umask: int = 0o022

@@ -62,6 +62,7 @@ class Condition(StrEnum):
     """What a dependency must have reached before its dependent starts."""
 
     STARTED = "started"
+    HEALTHY = "healthy"
     COMPLETED = "completed"
 
 
@@ -69,6 +70,7 @@ class ServiceType(StrEnum):
     """How a service says that it has started."""
 
     SIMPLE = "simple"
+    NOTIFY = "notify"
     ONESHOT = "oneshot"
 
 

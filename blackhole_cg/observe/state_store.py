@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.record import Memory, RunRecord, parse_run, parse_status, render_run, render_status
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.errors import StoreError
 from blackhole_cg.observe.database import Database
 

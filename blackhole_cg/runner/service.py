@@ -29,12 +29,15 @@ from blackhole_cg.core.events import (
     Spawn,
     SpawnFailed,
     SpawnSucceeded,
+    StartTimedOut,
     StopTimedOut,
     Timer,
 )
 from blackhole_cg.core.facts import LimitState
-from blackhole_cg.core.machine import Context, ServiceStatus, step
+from blackhole_cg.core.handlers import Context
+from blackhole_cg.core.machine import step
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import State
 from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
@@ -81,7 +84,8 @@ class _Waiter:
     future: asyncio.Future[object] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-_TIMER_EVENTS: dict[Timer, type[StopTimedOut] | type[BackoffElapsed]] = {
+_TIMER_EVENTS: dict[Timer, type[StartTimedOut | StopTimedOut | BackoffElapsed]] = {
+    Timer.START: StartTimedOut,
     Timer.STOP: StopTimedOut,
     Timer.BACKOFF: BackoffElapsed,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from blackhole_cg.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
-from blackhole_cg.core.machine import ServiceStatus
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import Topology
 from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, ServiceType, State
 from blackhole_cg.errors import OperationError

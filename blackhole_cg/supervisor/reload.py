@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.plan import ChangeKind, Plan
 from blackhole_cg.core.spec import SupervisorSpec
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import Desired, Reason
 from blackhole_cg.errors import BlackholeError, OperationError, StoreError
 from blackhole_cg.supervisor.outputs import Outputs

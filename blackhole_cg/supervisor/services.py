@@ -8,9 +8,9 @@ from typing import Protocol
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text

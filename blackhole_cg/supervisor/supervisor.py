@@ -19,10 +19,10 @@ from typing import Self
 
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitProblem, ServiceInfo
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.plan import Plan, compare
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.config_process import ConfigProcess

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from blackhole_cg.core.events import RunEnded, StopRequested
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.record import Memory, RunRecord
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import LIVE_STATES, Desired, State
 from blackhole_cg.errors import CgroupError
 from blackhole_cg.runner.clock import Clock

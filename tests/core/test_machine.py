@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from blackhole_cg.core import events as ev
 from blackhole_cg.core.diagram import render_states
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.machine import IGNORED, TRANSITIONS, Context, ServiceStatus, step
+from blackhole_cg.core.handlers import Context
+from blackhole_cg.core.machine import IGNORED, TRANSITIONS, step
 from blackhole_cg.core.spec import RestartPolicy
-from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, RestartWhen, State
+from blackhole_cg.core.status import ServiceStatus
+from blackhole_cg.core.words import LIVE_STATES, Desired, Health, Reason, RestartWhen, ServiceType, State
 from tests.support.builders import service
 
 SPEC = service()
@@ -188,3 +190,61 @@ def test_any_sequence_of_events_keeps_the_invariants(data, when):
 def test_the_documented_states_are_those_of_the_tables():
     document = Path(__file__).parents[2] / "docs" / "states.md"
     assert document.read_text() == render_states(), "python -m blackhole_cg.core.diagram > docs/states.md"
+
+
+NOTIFY = service(type=ServiceType.NOTIFY, start_timeout_seconds=5.0)
+
+
+def test_a_service_that_notifies_runs_when_it_says_so():
+    status, effects = drive(*RUNNING, spec=NOTIFY, now=1.0)
+    assert (status.state, status.pid, status.started_at) == (State.STARTING, 42, 1.0)
+    assert effects == (ev.ArmTimer(ev.Timer.START, 5.0, 1),)
+    status, _ = drive(ev.Ready(1, "serving"), spec=NOTIFY, status=status)
+    assert (status.state, status.detail) == (State.RUNNING, "pid 42 is ready: serving")
+    again, effects = drive(ev.StartTimedOut(1), spec=NOTIFY, status=status)
+    assert again == status
+
+
+def test_a_service_that_does_not_say_so_in_time_is_ended_and_goes_on_by_its_policy():
+    status, effects = drive(*RUNNING, ev.StartTimedOut(1), spec=NOTIFY)
+    assert (status.state, status.cause) == (State.STOPPING, Reason.START_FAILED)
+    assert ev.SignalMain() in effects
+    status, _ = drive(ev.RunEnded(1, ExitStatus(signal=15)), spec=NOTIFY, status=status)
+    assert status.state is State.RESTARTING
+    assert status.detail == "not ready within 5s; restart 1 of 5 in 1.00s"
+    assert status.last_exit is not None
+    assert status.last_exit.reason is Reason.START_FAILED
+
+
+def test_a_service_that_ends_before_it_is_ready_goes_on_by_its_policy():
+    status, _ = drive(*RUNNING, ev.RunEnded(1, ExitStatus(code=3)), spec=NOTIFY)
+    assert (status.state, status.cause) == (State.RESTARTING, Reason.EXITED)
+
+
+def test_health_is_announced_and_ends_with_the_run():
+    status, effects = drive(*RUNNING, ev.HealthReported(1, Health.UNHEALTHY, "no answer"))
+    assert (status.state, status.health) == (State.RUNNING, Health.UNHEALTHY)
+    assert effects == (ev.Announce("health", "unknown", "unhealthy", Reason.PROBE_FAILED, "no answer", 1),)
+    status, _ = drive(ev.RunEnded(1, ExitStatus(code=1)), status=status)
+    assert status.health is Health.UNKNOWN
+
+
+@pytest.mark.parametrize("exit_status", [ExitStatus(code=0), ExitStatus(signal=15)])
+def test_a_broken_run_is_ended_and_counts_as_a_failure_however_politely_it_ends(exit_status):
+    spec = service(restart=RestartPolicy(when=RestartWhen.ON_FAILURE, max_restarts=1))
+    status, effects = drive(*RUNNING, ev.Broken(1, Reason.RULE, "memory_percent 93 above 90", 3.0), spec=spec)
+    assert (status.state, status.desired) == (State.STOPPING, Desired.UP)
+    assert effects[1:] == (ev.SignalMain(), ev.ArmTimer(ev.Timer.STOP, 3.0, 1))
+    status, _ = drive(ev.RunEnded(1, exit_status), spec=spec, status=status)
+    assert (status.state, status.cause) == (State.RESTARTING, Reason.RULE)
+    assert status.detail.startswith("memory_percent 93 above 90; restart 1 of 1")
+    again = (ev.BackoffElapsed(1), ev.DependenciesMet(), ev.SpawnSucceeded(2, 43))
+    status, _ = drive(*again, ev.Broken(2, Reason.RULE, "again"), spec=spec, status=status)
+    status, _ = drive(ev.RunEnded(2, exit_status), spec=spec, status=status)
+    assert (status.state, status.last_error) == (State.FAILED, "again; gave up after 1 restarts within 3600s")
+
+
+def test_a_stop_overtakes_the_restart_of_a_broken_run():
+    status, _ = drive(*RUNNING, ev.Broken(1, Reason.PROBE_FAILED, "no answer"), ev.StopRequested())
+    status, _ = drive(ev.RunEnded(1, ExitStatus(signal=15)), status=status)
+    assert (status.state, status.cause) == (State.STOPPED, Reason.OPERATOR)

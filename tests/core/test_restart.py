@@ -90,7 +90,7 @@ def test_a_healthy_run_clears_delay_and_counter():
         (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(signal=signal.SIGKILL), 1), RestartAfter),
         (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(code=3), 1), RestartAfter),
         (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(), 1), RestartAfter),
-        (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(code=0), 1, forced=True), RestartAfter),
+        (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(code=0), 1, forced="no answer"), RestartAfter),
         (RestartWhen.ON_FAILURE, RunEnd(ExitStatus(signal=signal.SIGTERM, oom_killed=True), 1), RestartAfter),
         (RestartWhen.NEVER, RunEnd(ExitStatus(code=0), 1), Done),
         (RestartWhen.NEVER, RunEnd(ExitStatus(code=1), 1), GiveUp),

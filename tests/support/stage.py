@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.core.machine import ServiceStatus
 from blackhole_cg.core.record import RunRecord, parse_run, parse_status, render_run, render_status
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.supervisor.services import Services, Surroundings

@@ -40,7 +40,19 @@ _TOLD: Final = {
     "BLACKHOLE_PORT": "tcp_port",
 }
 _LEVEL_NAMES: Final = {"warn": "warning"}
-_NOT_HASHED: Final = ("name", "enabled", "required", "depends_on", "restart", "stop", "logs", "config_hash")
+_NOT_HASHED: Final = frozenset(
+    {
+        "name",
+        "enabled",
+        "required",
+        "start_timeout_seconds",
+        "depends_on",
+        "restart",
+        "stop",
+        "logs",
+        "config_hash",
+    }
+)
 
 
 def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
@@ -94,6 +106,7 @@ class _Resolver:
             environment=self._environment(),
             enabled=service.enabled,
             required=service.required,
+            start_timeout_seconds=service.start_timeout,
             type=service.type,
             user=service.user,
             group=service.group,

@@ -54,7 +54,8 @@ class Dependency(Section):
     """What a dependency must have reached."""
 
     condition: Annotated[Condition, Choice(Condition)] = key(
-        Condition.STARTED, "started, or completed: a oneshot that ended well."
+        Condition.STARTED,
+        "started; healthy: as its probes say; completed: a oneshot that ended well.",
     )
 
 
@@ -67,7 +68,7 @@ def _names_to_mapping(value: Any) -> Any:
             return value
         raise ValueError(
             f"{describe(value)} is not a list of services "
-            "(accepted: a list of names, or a mapping of names to {condition: started | completed})"
+            "(accepted: a list of names, or a mapping of names to {condition: started | healthy | completed})"
         )
     names: dict[str, Any] = {}
     for index, name in enumerate(value):
@@ -171,7 +172,12 @@ class Service(Section):
         True, "false: when it cannot start, it is reported and retried, and the others start all the same."
     )
     type: Annotated[ServiceType, Choice(ServiceType)] = key(
-        ServiceType.SIMPLE, "simple is up once executed; oneshot does its work and ends."
+        ServiceType.SIMPLE,
+        "simple is up once executed; notify once it says so (READY=1 to NOTIFY_SOCKET, as with systemd); "
+        "oneshot does its work and ends.",
+    )
+    start_timeout: Annotated[float, Duration(low=0.001)] = key(
+        90.0, "Time to be ready (type notify) and healthy (with probes), before the start has failed."
     )
     command: Annotated[str | tuple[str, ...] | None, Command()] = key(
         None,

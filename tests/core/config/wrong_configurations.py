@@ -272,7 +272,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 health_check: {http: {path: /}}
             """,
         [
-            "blackhole.yaml:3:5: services.web.health_check: unknown key (accepted: enabled, required, type, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.health_check: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
@@ -355,12 +355,12 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             runtime:
               orchestrator: {isolation: best-effort, log_level: verbose}
             services:
-              web: {type: notify, restart: {policy: on-failure}}
+              web: {type: forking, restart: {policy: on-failure}}
             """,
         [
             "blackhole.yaml:2:29: runtime.orchestrator.isolation: 'best-effort' is not known (did you mean 'best_effort'? accepted: required, best_effort)",
             "blackhole.yaml:2:53: runtime.orchestrator.log_level: 'verbose' is not known (accepted: debug, info, warn, warning, error, critical)",
-            "blackhole.yaml:4:15: services.web.type: 'notify' is not known (accepted: simple, oneshot)",
+            "blackhole.yaml:4:15: services.web.type: 'forking' is not known (accepted: simple, notify, oneshot)",
             "blackhole.yaml:4:41: services.web.restart.policy: 'on-failure' is not known (did you mean 'on_failure'? accepted: always, on_failure, never)",
         ],
     ),
@@ -605,13 +605,13 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
               web: {depends_on: db}
               api: {depends_on: [db, db]}
               job: {depends_on: [{db: }]}
-              db: {depends_on: {web: {condition: healthy}}}
+              db: {depends_on: {web: {condition: ready}}}
             """,
         [
-            "blackhole.yaml:2:21: services.web.depends_on: 'db' is not a list of services (accepted: a list of names, or a mapping of names to {condition: started | completed})",
+            "blackhole.yaml:2:21: services.web.depends_on: 'db' is not a list of services (accepted: a list of names, or a mapping of names to {condition: started | healthy | completed})",
             "blackhole.yaml:3:21: services.api.depends_on: 'db' is listed twice (accepted: each name once)",
             "blackhole.yaml:4:21: services.job.depends_on: item 1 is a mapping, not the name of a service (accepted: names)",
-            "blackhole.yaml:5:38: services.db.depends_on.web.condition: 'healthy' is not known (accepted: started, completed)",
+            "blackhole.yaml:5:38: services.db.depends_on.web.condition: 'ready' is not known (accepted: started, healthy, completed)",
         ],
     ),
     "same port": (
@@ -711,9 +711,9 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:9:5: services.web.depends_on: is given twice (first at line 8); keep one",
             "blackhole.yaml:11:13: services.web.environment.PATH: the variable NOPE is not set (set it, or write ${NOPE:-default})",
             "blackhole.yaml:13:35: services.api.depends_on.job.condition: 'job' is not a oneshot, so it never completes (accepted: started)",
-            "blackhole.yaml:14:11: services.api.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, oneshot)",
+            "blackhole.yaml:14:11: services.api.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
             "blackhole.yaml:15:20: services.api.stop.signal: 'TREM' is not a signal that ends a process (did you mean 'TERM'? accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
-            "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
+            "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, restart, stop, security, logs, config)",
             "blackhole.yaml:16:42: services.db.restart.policy: 'on-failure' is not known (did you mean 'on_failure'? accepted: always, on_failure, never)",
             "blackhole.yaml:18:3: services.Bad_Name: 'Bad_Name' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
         ],
@@ -726,7 +726,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
               Bad: {}
             """,
         [
-            "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, oneshot)",
+            "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
             "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535)",
             "blackhole.yaml:3:51: services.web.depends_on.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
             "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535)",
