@@ -90,6 +90,8 @@ class SpawnError(BlackholeError):
         step: the step in words, as it follows "cannot start 'NAME': ": "set RLIMIT_NOFILE to 10000".
         errno: the error number, or 0 when `detail` says why.
         detail: the reason where there is no error number.
+
+    `cause` is the step and the reason, for where a service is not what could not be started.
     """
 
     def __init__(self, service: str, step: str, errno: int = 0, detail: str = "") -> None:
@@ -97,7 +99,8 @@ class SpawnError(BlackholeError):
         self.step = step
         self.errno = errno
         cause = os.strerror(errno) if errno else detail
-        super().__init__(f"cannot start '{service}': {step}" + (f": {cause}" if cause else ""))
+        self.cause = f"{step}: {cause}" if cause else step
+        super().__init__(f"cannot start '{service}': {self.cause}")
 
 
 class IsolationError(BlackholeError):

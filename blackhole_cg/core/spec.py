@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
 from blackhole_cg.core.words import Condition, Isolation, Max, RestartWhen, ServiceType
 
 
@@ -107,6 +108,7 @@ class ServiceSpec:
     stop: StopPolicy = StopPolicy()
     security: SecuritySpec = SecuritySpec()
     logs: LogPolicy = LogPolicy()
+    probes: ProbesSpec = NO_PROBES
     handed_config: str | None = None
     config_path: str | None = None
     config_hash: str = ""  # of everything above that a run depends on

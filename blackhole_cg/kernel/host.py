@@ -22,6 +22,7 @@ from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess
 from blackhole_cg.kernel.preexec import preexec_steps
+from blackhole_cg.kernel.probe_run import ProbeCommands
 from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
 from blackhole_cg.kernel.streams import StreamFiles
@@ -98,7 +99,7 @@ class LinuxHost:
             abilities=self._abilities,
             isolation=self._options.isolation,
             limit_writer=self._limit_writer(),
-            streams=self._streams,
+            outputs=self._streams,
             tree=tree,
             own_process=self._own_process,
             children=self._children,
@@ -128,6 +129,11 @@ class LinuxHost:
         """
         assert self._launcher is not None, "open() comes first"
         return await clear_leftovers(self._launcher, name)
+
+    def probe_commands(self) -> ProbeCommands:
+        """What runs the commands of exec probes, each in a cgroup of its own."""
+        assert self._launcher is not None, "open() comes first"
+        return ProbeCommands(self._launcher)
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
         """Create the service's FIFOs if need be and return non-blocking descriptors to read them.

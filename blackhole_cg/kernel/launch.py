@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.limits import Value
@@ -21,7 +21,7 @@ from blackhole_cg.errors import CgroupError, SpawnError
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
-from blackhole_cg.kernel.identity import resolve_identity
+from blackhole_cg.kernel.identity import Identity, resolve_identity
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
 from blackhole_cg.kernel.preexec import Descriptors, Preparation, Step, capability_number
@@ -32,7 +32,6 @@ from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
-from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
 OOM_SCORE: Final = "oom_score_adj"
@@ -44,6 +43,13 @@ T = TypeVar("T")
 StepTable = Callable[[Preparation, Descriptors], tuple[Step, ...]]
 
 
+class Outputs(Protocol):
+    """Where what is launched writes to. `streams.StreamFiles` is that of services."""
+
+    def open_writer(self, name: str, stream: Stream, owner: Identity) -> int:
+        """A blocking descriptor for the caller to close. Raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launcher:
     """Everything a launch needs of the host."""
@@ -51,7 +57,7 @@ class Launcher:
     abilities: Abilities
     isolation: Isolation
     limit_writer: LimitWriter
-    streams: StreamFiles
+    outputs: Outputs
     tree: CgroupTree | None
     own_process: OwnProcess
     children: Children
@@ -160,7 +166,7 @@ class Launcher:
             return descriptor
 
         def fifo(stream: Stream) -> int:
-            opening = partial(self.streams.open_writer, prepared.name, stream, prepared.identity)
+            opening = partial(self.outputs.open_writer, prepared.name, stream, prepared.identity)
             return keep(f"open the FIFO for its {stream}", opening)
 
         procs = None

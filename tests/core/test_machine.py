@@ -151,21 +151,31 @@ def test_an_oom_kill_is_told_apart_from_other_kills():
 def any_event(run_id: int) -> st.SearchStrategy[ev.Event]:
     run_ids = st.sampled_from([max(run_id - 1, 0), run_id])
     exits = st.builds(ExitStatus, code=st.sampled_from([None, 0, 1]), signal=st.sampled_from([None, 9, 15]))
-    values = {"run_id": run_ids, "status": exits, "pid": st.just(7), "message": st.just("x")}
+    values = {
+        "run_id": run_ids,
+        "status": exits,
+        "pid": st.just(7),
+        "message": st.just("x"),
+        "detail": st.just("y"),
+        "health": st.sampled_from(Health),
+        "grace_seconds": st.sampled_from([None, 1.0]),
+    }
     reasons = st.sampled_from([Reason.OPERATOR, Reason.SHUTDOWN, Reason.START_FAILED])
 
     def build(kind: type[ev.Event]) -> st.SearchStrategy[ev.Event]:
         given_values = {f.name: values[f.name] for f in fields(kind) if f.name in values}
         if kind is ev.StopRequested:
             given_values["reason"] = reasons
+        if kind is ev.Broken:
+            given_values["reason"] = st.sampled_from([Reason.PROBE_FAILED, Reason.RULE, Reason.WATCHDOG])
         return st.builds(kind, **given_values)
 
     return st.one_of([build(kind) for kind in ev.EVENTS])
 
 
-@given(st.data(), st.sampled_from(RestartWhen))
-def test_any_sequence_of_events_keeps_the_invariants(data, when):
-    spec = service(restart=RestartPolicy(when=when, max_restarts=2))
+@given(st.data(), st.sampled_from(RestartWhen), st.sampled_from(ServiceType))
+def test_any_sequence_of_events_keeps_the_invariants(data, when, kind):
+    spec = service(type=kind, restart=RestartPolicy(when=when, max_restarts=2))
     status, now, live = ServiceStatus(), 0.0, False
     for _ in range(data.draw(st.integers(0, 40))):
         event = data.draw(any_event(status.run_id))
@@ -185,6 +195,7 @@ def test_any_sequence_of_events_keeps_the_invariants(data, when):
         stored = [effect for effect in effects if isinstance(effect, ev.Announce)]
         assert (status.state is before.state) or stored[0].kind == "state"
         assert all(each.detail and each.reason in Reason for each in stored)
+        assert status.health is Health.UNKNOWN or live, "health is said of a run"
 
 
 def test_the_documented_states_are_those_of_the_tables():

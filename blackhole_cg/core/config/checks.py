@@ -11,6 +11,7 @@ from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.kinds import suggest
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.messages import Finding
+from blackhole_cg.core.config.probe_checks import check_probes, probe_texts
 from blackhole_cg.core.config.resource_models import MIB
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
@@ -167,6 +168,7 @@ def _texts(path: KeyPath, service: Service) -> Iterator[tuple[KeyPath, str]]:
             yield from (((*path, key, index), word) for index, word in enumerate(words))
     for name, text in service.environment.items():
         yield (*path, "environment", name), text
+    yield from probe_texts(path, service)
 
 
 def _oneshot_restart(path: KeyPath, service: Service) -> Iterator[Finding]:
@@ -204,5 +206,6 @@ _RULES: tuple[_Rule, ...] = (
     _each(_command),
     _each(_placeholders),
     _each(_oneshot_restart),
+    _each(check_probes),
     _delays,
 )

@@ -60,8 +60,8 @@ are. YAML's anchors, aliases and `<<` work; tags do not.
 written. A variable that is not set is an error. `config show` prints such a value as it was written,
 and `***` for a value derived from one.
 
-**Placeholders.** In `command`, `args` and `environment` of a service, these words are replaced by
-its own facts:
+**Placeholders.** In `command`, `args`, `environment` and the probes of a service, these words are
+replaced by its own facts:
 {", ".join(f"`{{{word}}}`" for word in WORDS)}.
 They are replaced after the variables; every other brace stays as written, and so does one right
 after a `$`.
@@ -85,23 +85,25 @@ it is replaced, but `\\n`, `\\t`, `\\"` and such in double quotes.
 
 def render_docs() -> str:
     """The text of docs/configuration.md."""
-    return "\n".join([_INTRODUCTION, *_chapters(Config, "")]).rstrip() + "\n"
+    return "\n".join([_INTRODUCTION, *_chapters(Config, "", {})]).rstrip() + "\n"
 
 
-def _chapters(model: type[Section], path: str) -> Iterator[str]:
+def _chapters(model: type[Section], path: str, described: dict[type[Section], str]) -> Iterator[str]:
+    """The chapter of a section, and those of the sections in it; one that is in several places has one."""
     inner: list[tuple[type[Section], str]] = []
     yield f"## {f'`{path}`' if path else 'The file'}\n\n{model.__doc__}\n"
     yield "| Key | Accepts | Unit | Default | Meaning |\n| --- | --- | --- | --- | --- |"
     for name, field in model.model_fields.items():
         key = field.alias or name
-        yield _row(key, field)
         held = section_of(field.annotation)
-        if held is not None:
+        yield _row(key, field, described.get(held) if held else None)
+        if held is not None and held not in described:
             is_map = get_origin(field.annotation) is dict
-            inner.append((held, f"{path}.{key}".lstrip(".") + (_MAP_KEYS[key] if is_map else "")))
+            described[held] = f"{path}.{key}".lstrip(".") + (_MAP_KEYS[key] if is_map else "")
+            inner.append((held, described[held]))
     yield ""
     for held, held_path in inner:
-        yield from _chapters(held, held_path)
+        yield from _chapters(held, held_path, described)
 
 
 _MAP_KEYS: Final = {"services": ".NAME", "io_max": ".DEVICE", "depends_on": ".NAME"}
@@ -112,20 +114,21 @@ _SECTION_FORMS: Final = {
 }
 
 
-def _row(key: str, field: FieldInfo) -> str:
+def _row(key: str, field: FieldInfo, described_at: str | None) -> str:
+    """A line of the table; `described_at` is the chapter of its section, when that stands elsewhere."""
     kind = kind_of_field(field)
     unit = kind.unit if kind else ""
-    cells = (f"`{key}`", _accepts(key, field), unit, _default(field), field.description or "")
+    cells = (f"`{key}`", _accepts(key, field, described_at), unit, _default(field), field.description or "")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _accepts(key: str, field: FieldInfo) -> str:
+def _accepts(key: str, field: FieldInfo, described_at: str | None) -> str:
     kind = kind_of_field(field)
     annotation = field.annotation
     if kind is not None:
         return kind.accepted_of(annotation)
     if section_of(annotation) is not None:
-        return _SECTION_FORMS.get(key, "mapping, see below")
+        return _SECTION_FORMS.get(key, f"mapping, see {f'`{described_at}`' if described_at else 'below'}")
     if get_origin(annotation) is dict:
         return "mapping of texts"
     return f"list: {_item_kind(annotation).accepted()}"

@@ -67,13 +67,19 @@ def key_names(model: type[Section]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+def _held(annotation: Any) -> Any:
+    """The type itself where it is optional."""
+    arguments = get_args(annotation)
+    return arguments[0] if type(None) in arguments else annotation
+
+
 def model_at(path: KeyPath) -> type[Section] | None:
     """The section at a key path; None where there is no section."""
     here: Any = Config
     for step in path:
         if isinstance(here, type) and issubclass(here, Section):
             fields = here.model_fields
-            here = fields[step].annotation if isinstance(step, str) and step in fields else None
+            here = _held(fields[step].annotation) if isinstance(step, str) and step in fields else None
         elif get_origin(here) is dict:
             here = get_args(here)[1]
         else:

@@ -13,6 +13,7 @@ from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
@@ -50,6 +51,7 @@ _NOT_HASHED: Final = frozenset(
         "restart",
         "stop",
         "logs",
+        "probes",
         "config_hash",
     }
 )
@@ -121,6 +123,7 @@ class _Resolver:
             stop=StopPolicy(service.stop.signal, service.stop.timeout),
             security=SecuritySpec(service.security.no_new_privileges, service.security.capabilities),
             logs=_logs(service),
+            probes=resolve_probes(service, Texts(self._name, self._fill, self._locate)),
             handed_config=None if service.config is None else json.dumps(service.config),
             config_path=self._config_path,
         )
@@ -128,6 +131,9 @@ class _Resolver:
 
     def _fill(self, text: str) -> str:
         return placeholders.fill(text, self._values)
+
+    def _locate(self, path: str) -> str:
+        return absolute_path(path, self._loaded.directory_of(self._name), self._context)
 
     def _argv(self) -> tuple[str, ...]:
         service = self._service
@@ -143,8 +149,7 @@ class _Resolver:
         else:
             words = [self._fill(word) for word in split_command(service.command)]
             if "/" in words[0]:
-                directory = self._loaded.directory_of(self._name)
-                words[0] = absolute_path(words[0], directory, self._context)
+                words[0] = self._locate(words[0])
         return (*words, *map(self._fill, service.args))
 
     def _environment(self) -> dict[str, str]:

@@ -37,8 +37,8 @@ def sections() -> list[type[Section]]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section a type holds, be it directly or as the values of a mapping."""
-    for candidate in (annotation, *get_args(annotation)[1:]):
+    """The section a type holds, be it directly, optionally, or as the values of a mapping."""
+    for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
     return None

@@ -33,6 +33,11 @@ def key(default: Any, description: str, *, inherits: str = "", alias: str | None
     return Field(default, description=description, json_schema_extra=extra, alias=alias)
 
 
+def optional_section(description: str) -> Any:
+    """A key that holds a section, or nothing."""
+    return Field(None, description=description)
+
+
 def section(model: type[Section], description: str) -> Any:
     """A key that holds a section."""
     return Field(default_factory=model, description=description)

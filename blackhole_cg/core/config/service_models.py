@@ -19,8 +19,9 @@ from blackhole_cg.core.config.kinds import (
     Words,
     describe,
 )
+from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, ReadinessProbe, StartupProbe
 from blackhole_cg.core.config.resource_models import Resources
-from blackhole_cg.core.config.section import Section, key, section
+from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
 from blackhole_cg.core.words import Condition, Max, RestartWhen, ServiceType
 
@@ -217,6 +218,10 @@ class Service(Section):
     oom_score_adj: Annotated[int, Whole(-1000, 1000)] = key(
         0, "How readily the kernel kills it when the host is out of memory; -1000 is never."
     )
+    health_check: HealthCheck | None = optional_section("How its health is asked for: the short form.")
+    startup_probe: StartupProbe | None = optional_section("How it is asked whether it has started.")
+    readiness_probe: ReadinessProbe | None = optional_section("How it is asked whether it can do its work.")
+    liveness_probe: LivenessProbe | None = optional_section("How it is asked whether it still works.")
     restart: Restart = section(Restart, "Restarts after an exit.")
     stop: Stop = section(Stop, "How it is stopped.")
     security: Security = section(Security, "Privileges.")

@@ -140,10 +140,23 @@ _service = st.fixed_dictionaries(
         "security": st.just({"capabilities": ["cap_chown"]}),
         "config": st.dictionaries(_printable, st.recursive(_printable.map(escape), st.lists), max_size=3),
         "tcp_port": st.integers(1, 65535),
+        "health_check": st.sampled_from(
+            [
+                {"http": {"port": 8080, "headers": {"Host": "{name}"}, "body": "on"}, "interval": "1m"},
+                {"exec": {"command": ["./ask", "$${A}", "{data_dir}"]}, "retries": 1},
+            ]
+        ),
     },
 )
+_probe = st.fixed_dictionaries(
+    {"grpc": st.sampled_from([{"port": 1, "service": ""}, {"unix_socket": "../s"}])},
+    optional={"period": _spans, "timeout": _spans, "initial_delay": _spans, "failure_threshold": st.just(9)},
+)
+_probed = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("startup_probe", "readiness_probe", "liveness_probe"), _probe)
+)
 _configurations = st.fixed_dictionaries(
-    {"services": st.dictionaries(st.sampled_from(["web", "job"]), _service, min_size=1)},
+    {"services": st.dictionaries(st.sampled_from(["web", "job"]), _service | _probed, min_size=1)},
     optional={
         "runtime": st.just(
             {"orchestrator": {"auto_restart": False, "resource_limits": {"default_memory_mb": "max"}}}

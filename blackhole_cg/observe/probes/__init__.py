@@ -1,0 +1,1 @@
+"""Probes: asking services how they are, in this process and without a thread."""
