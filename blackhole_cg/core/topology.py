@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from blackhole_cg.core.graph import closure, invert, start_order
 from blackhole_cg.core.spec import ServiceSpec
-from blackhole_cg.core.words import Condition, State
+from blackhole_cg.core.status import ServiceStatus
+from blackhole_cg.core.words import Condition, Health, ServiceType, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,19 @@ def build_topology(services: Mapping[str, ServiceSpec]) -> Topology:
     return Topology(tuple(order), requires, invert(requires))
 
 
-def is_met(condition: Condition, state: State) -> bool:
-    """Whether a dependency in `state` satisfies `condition`."""
-    if condition is Condition.COMPLETED:
-        return state is State.COMPLETED
-    return state in (State.RUNNING, State.COMPLETED)
+def is_met(condition: Condition, spec: ServiceSpec, status: ServiceStatus) -> bool:
+    """Whether a dependency satisfies `condition` now."""
+    match condition:
+        case Condition.COMPLETED:
+            return status.state is State.COMPLETED
+        case Condition.HEALTHY:
+            return is_up(spec, status)
+        case Condition.STARTED:
+            return status.state in (State.RUNNING, State.COMPLETED)
+
+
+def is_up(spec: ServiceSpec, status: ServiceStatus) -> bool:
+    """Whether a service that goes on running does its work, as far as there is a way to tell."""
+    if status.state is not State.RUNNING or spec.type is ServiceType.ONESHOT:
+        return False
+    return status.health is Health.HEALTHY or not spec.probes

@@ -12,6 +12,7 @@ from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitSt
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
+from blackhole_cg.observe.probes.exec import CommandRunner
 
 
 class Run(Protocol):
@@ -115,6 +116,10 @@ class Host(Protocol):
 
         The descriptors belong to the caller, outlive runs and never report end of file.
         """
+
+    @property
+    def commands(self) -> CommandRunner:
+        """Runs the commands of exec probes."""
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

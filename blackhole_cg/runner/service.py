@@ -21,6 +21,7 @@ from blackhole_cg.core.events import (
     CheckDependencies,
     Effect,
     Event,
+    HealthReported,
     KillRun,
     MainExited,
     RunEnded,
@@ -38,9 +39,10 @@ from blackhole_cg.core.handlers import Context
 from blackhole_cg.core.machine import step
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import Health, State
 from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.runner.health import HealthWatch
 from blackhole_cg.runner.host import Host, Run
 
 _log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class ServiceRunner:
         self._listener = listener
         self._queue: deque[Event] = deque()
         self._draining = False
+        self.health_watch = HealthWatch(host.commands, clock, self.post)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self._waiters: list[_Waiter] = []
@@ -125,6 +128,15 @@ class ServiceRunner:
     def name(self) -> str:
         """The service's name."""
         return self.spec.name
+
+    def reconfigure(self, spec: ServiceSpec) -> None:
+        """Go by another configuration from now on; a live run stays as it is."""
+        before, self.spec = self.spec, spec
+        if spec.probes != before.probes and self.status.state is State.RUNNING:
+            self._watch_health()
+            if not spec.probes:
+                detail = "it has no probes any more"
+                self.post(HealthReported(self.status.run_id, Health.UNKNOWN, detail))
 
     def continue_from(self, status: ServiceStatus) -> None:
         """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
@@ -156,6 +168,7 @@ class ServiceRunner:
     def detach(self) -> None:
         """Let go of the service and leave it running."""
         self._cancel_timers()
+        self.health_watch.end()
         if self._watch_task is not None:
             self._watch_task.cancel()
         if self.run is not None:
@@ -208,11 +221,17 @@ class ServiceRunner:
     def _note_change(self, before: ServiceStatus) -> None:
         if self.status.last_exit is not before.last_exit:
             self.last_exit_wall = self._clock.wall()
+        if (self.status.state is State.RUNNING) != (before.state is State.RUNNING):
+            self._watch_health() if self.status.state is State.RUNNING else self.health_watch.end()
         for waiter in self._waiters:
             answer = None if waiter.future.done() else waiter.decide(self.status)
             if answer is not None:
                 waiter.future.set_result(answer)
         self._listener.changed(self)
+
+    def _watch_health(self) -> None:
+        was_healthy = self.status.health is Health.HEALTHY
+        self.health_watch.begin(self.spec, self.status.run_id, has_started=was_healthy)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

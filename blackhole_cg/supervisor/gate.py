@@ -78,7 +78,7 @@ class Gate:
         return [
             dependency
             for dependency, condition in self._runners[name].spec.depends_on.items()
-            if not is_met(condition, self._runners[dependency].status.state)
+            if not is_met(condition, self._runners[dependency].spec, self._runners[dependency].status)
         ]
 
     def _look(self) -> None:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from blackhole_cg.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
 from blackhole_cg.core.status import ServiceStatus
-from blackhole_cg.core.topology import Topology
-from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, ServiceType, State
+from blackhole_cg.core.topology import Topology, is_up
+from blackhole_cg.core.words import LIVE_STATES, Condition, Desired, Reason, ServiceType, State
 from blackhole_cg.errors import OperationError
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
@@ -82,7 +82,9 @@ class Operations:
         asked = set(names)
         members = self._topology.with_requirements(asked)
         begin = [name for name in members if self._must_begin(name, name in asked, again)]
-        waits_for = [name for name in members if name in asked or name in begin or self._underway(name)]
+        waits_for = [
+            name for name in members if name in asked or name in begin or self._underway(name, members)
+        ]
         undo = [name for name in begin if self._runners[name].status.state is not State.RESTARTING]
         claim = self._claim(Desired.UP, {*begin, *asked})
         for name in begin:
@@ -195,8 +197,13 @@ class Operations:
             return asked and again
         return state not in _UP_OR_ON_THE_WAY
 
-    def _underway(self, name: str) -> bool:
-        return self._runners[name].status.state in _ON_THE_WAY
+    def _underway(self, name: str, members: Iterable[str]) -> bool:
+        """Whether one of the members waits for a service that is not there yet."""
+        runner = self._runners[name]
+        if runner.status.state in _ON_THE_WAY:
+            return True
+        conditions = {self._runners[member].spec.depends_on.get(name) for member in members}
+        return Condition.HEALTHY in conditions and not is_up(runner.spec, runner.status)
 
     async def _await_started(self, start: _Start) -> None:
         watch = [self._watch_start(start, name) for name in self._topology.sort(start.pending)]
@@ -213,7 +220,14 @@ class Operations:
 
     async def _watch_start(self, start: _Start, name: str) -> None:
         runner = self._runners[name]
-        start.outcomes.put_nowait(await runner.settle(lambda status: _start_outcome(runner, status)))
+        await runner.settle(lambda status: status.state is not State.WAITING or None)
+        bound_seconds = runner.spec.start_timeout_seconds if _tells_when_it_is_up(runner) else None
+        try:
+            async with asyncio.timeout(bound_seconds):
+                outcome = await runner.settle(lambda status: _start_outcome(runner, status))
+        except TimeoutError:
+            outcome = _Outcome(name, f"cannot start '{name}': {_lateness(runner)}")
+        start.outcomes.put_nowait(outcome)
 
     async def _take_outcome(self, start: _Start, outcome: _Outcome) -> None:
         if outcome.name not in start.pending:
@@ -262,7 +276,7 @@ def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | N
     name = runner.name
     if status.state is State.COMPLETED:
         return _Outcome(name)
-    if status.state is State.RUNNING and runner.spec.type is not ServiceType.ONESHOT:
+    if is_up(runner.spec, status):
         return _Outcome(name)
     if status.state is State.FAILED:
         error = status.last_error or status.detail
@@ -271,3 +285,13 @@ def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | N
     if status.desired is Desired.DOWN:
         return _Outcome(name, f"cannot start '{name}': a newer wish stopped it ({status.detail})")
     return None
+
+
+def _tells_when_it_is_up(runner: ServiceRunner) -> bool:
+    return bool(runner.spec.probes) or runner.spec.type is ServiceType.NOTIFY
+
+
+def _lateness(runner: ServiceRunner) -> str:
+    goal = "healthy" if runner.status.state is State.RUNNING else "up"
+    said = runner.health_watch.last_failure
+    return f"not {goal} within {runner.spec.start_timeout_seconds:g}s" + (f" ({said})" if said else "")

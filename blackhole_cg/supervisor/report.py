@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
 from blackhole_cg.core.record import RunRecord
-from blackhole_cg.core.words import Health, State
+from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.service import ServiceRunner
 
@@ -45,7 +45,7 @@ class Reporter:
             name=spec.name,
             state=status.state,
             desired=status.desired,
-            health=Health.UNKNOWN,
+            health=status.health,
             enabled=spec.enabled,
             pid=status.pid,
             run_id=status.run_id,

@@ -72,7 +72,7 @@ class Services:
             name: before.get(name) or self._make_runner(spec.services[name]) for name in topology.order
         }
         for name, runner in runners.items():
-            runner.spec = spec.services[name]
+            runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
         self._gate.reconfigure(self.runners, self.topology, spec.runtime.max_processes)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
@@ -131,14 +131,14 @@ class Services:
         self._surroundings.states.forget_run(runner.name)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
-        is_state = announcement.kind == "state"
+        is_change = announcement.kind in ("state", "health")
         return EventRecord(
             at_wall=wall_text(self._surroundings.clock.wall()),
             service=name,
             run_id=announcement.run_id,
             kind=announcement.kind,
-            from_state=announcement.before if is_state else None,
-            to_state=announcement.after if is_state else None,
+            from_state=announcement.before if is_change else None,
+            to_state=announcement.after if is_change else None,
             reason=announcement.reason,
             detail=announcement.detail,
         )

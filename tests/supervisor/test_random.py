@@ -59,7 +59,9 @@ def watch_launches(stage: Stage) -> None:
     def check(spec: ServiceSpec) -> None:
         assert stage.status(spec.name).desired is Desired.UP
         for dependency, condition in spec.depends_on.items():
-            assert is_met(condition, stage.status(dependency).state), f"{spec.name} before {dependency}"
+            assert is_met(condition, stage.services.runners[dependency].spec, stage.status(dependency)), (
+                f"{spec.name} before {dependency}"
+            )
         assert len(stage.host.live) < stage_limit
 
     stage_limit = 4

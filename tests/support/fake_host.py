@@ -12,6 +12,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import SpawnError
+from tests.support.fake_commands import FakeCommands
 
 FACTS = HostFacts("boot", "6.1", 4096, "/cg", "/cg/root", None, {"cpu": None, "memory": None, "pids": None})
 
@@ -126,6 +127,7 @@ class FakeHost:
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
         self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
+        self.commands = FakeCommands()
         self._descriptors: list[int] = []
 
     subreaper = False
