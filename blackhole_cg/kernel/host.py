@@ -60,6 +60,7 @@ class LinuxHost:
         self._watch = EmptinessWatch()
         self._own_process: OwnProcess | None = None
         self._launcher: Launcher | None = None
+        self._commands: ProbeCommands | None = None
 
     @property
     def facts(self) -> HostFacts:
@@ -106,6 +107,13 @@ class LinuxHost:
             watch=self._watch,
             make_steps=self._make_steps,
         )
+        self._commands = ProbeCommands(self._launcher)
+
+    @property
+    def commands(self) -> ProbeCommands:
+        """Runs the commands of exec probes."""
+        assert self._commands is not None, "open() comes first"
+        return self._commands
 
     def launch(self, spec: ServiceSpec, run_id: int) -> LinuxRun:
         """Make the cgroup, write and verify its limits, and fork; needs a running event loop.

@@ -69,6 +69,16 @@ class Run(Protocol):
         """Let go of a run that goes on without us: close descriptors, leave processes and cgroup alone."""
 
 
+class Commands(CommandRunner, Protocol):
+    """Commands beside services."""
+
+    async def clear(self) -> None:
+        """Kill and remove what an earlier supervisor left. Call it before the first command."""
+
+    async def close(self) -> None:
+        """Kill every command, and return when nothing of any is left."""
+
+
 class Host(Protocol):
     """A machine that can run services."""
 
@@ -118,8 +128,8 @@ class Host(Protocol):
         """
 
     @property
-    def commands(self) -> CommandRunner:
-        """Runs the commands of exec probes."""
+    def commands(self) -> Commands:
+        """Runs the commands of exec probes, once the host is open."""
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

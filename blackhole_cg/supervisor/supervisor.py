@@ -128,6 +128,8 @@ class Supervisor:
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
+        await self._host.commands.clear()
+        self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation(self.spec)
         self._reap_orphans()

@@ -26,3 +26,9 @@ class FakeCommands:
         if self.error is not None:
             raise self.error
         return self.result if self.seconds <= timeout_seconds else CommandResult(None, self.result.output)
+
+    async def clear(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
