@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "check": "check",
     "config": "config",
     "status": "status",
+    "health": "health",
     "start": "change",
     "stop": "change",
     "restart": "change",

@@ -12,7 +12,7 @@ from blackhole_cg.core.units import format_duration, format_size, render_size
 
 Info = Mapping[str, Any]
 
-_NOTHING: Final = "-"
+NOTHING: Final = "-"
 STATE_STYLES: Final = {
     "running": ("green",),
     "completed": ("green",),
@@ -23,7 +23,7 @@ STATE_STYLES: Final = {
     "failed": ("red", "bold"),
     "stopped": ("dim",),
 }
-_HEALTH_STYLES: Final = {"healthy": ("green",), "unhealthy": ("red", "bold")}
+HEALTH_STYLES: Final = {"healthy": ("green",), "unhealthy": ("red", "bold")}
 _LONGEST_SIZE: Final = 5  # "1536M"; longer ones are hard to compare
 _SHOWN_BESIDE_USAGE: Final = ("cpu_max", "memory_max")
 _SELDOM_OF_INTEREST: Final = ("memory_high", "memory_oom_group", "cpu_weight", "oom_score_adj")
@@ -41,7 +41,7 @@ def render_overview(services: Sequence[Info], screen: Screen) -> list[str]:
 def render_details(info: Info, screen: Screen) -> list[str]:
     """Everything about one service."""
     state = screen.paint(info["state"], *STATE_STYLES.get(info["state"], ()))
-    health = screen.paint(info["health"], *_HEALTH_STYLES.get(info["health"], ()))
+    health = screen.paint(info["health"], *HEALTH_STYLES.get(info["health"], ()))
     lines = [f"{screen.paint(info['name'], 'bold')}: {state}"]
     facts = [("health", health) if info["health"] != "unknown" else None, *_facts(info)]
     rows = [row for row in facts if row is not None]
@@ -70,16 +70,16 @@ def _columns(services: Sequence[Info]) -> list[Column]:
 
 
 def _cell(value: object) -> Cell:
-    return Cell(_NOTHING if value is None else str(value))
+    return Cell(NOTHING if value is None else str(value))
 
 
 def _health_cell(info: Info) -> Cell:
     health = info["health"]
-    return Cell(_NOTHING if health == "unknown" else health, _HEALTH_STYLES.get(health, ()))
+    return Cell(NOTHING if health == "unknown" else health, HEALTH_STYLES.get(health, ()))
 
 
 def _duration(seconds: float | None) -> str:
-    return _NOTHING if seconds is None else format_duration(seconds)
+    return NOTHING if seconds is None else format_duration(seconds)
 
 
 def _usage_column(title: str, services: Sequence[Info], metric: str, limit_name: str) -> Column:
@@ -92,7 +92,7 @@ def _usage_column(title: str, services: Sequence[Info], metric: str, limit_name:
 def _used(info: Info, metric: str) -> str:
     value = info["usage"].get(metric)
     if value is None:
-        return _NOTHING
+        return NOTHING
     return _percent(value) if metric == "cpu_percent" else format_size(value)
 
 
@@ -165,7 +165,7 @@ def _facts(info: Info) -> Iterable[tuple[str, str] | None]:
         yield "last exit", _last_exit(info["last_exit"])
     if info["last_error"]:
         yield "last error", printable(info["last_error"])
-    yield "cgroup", info["cgroup"] or _NOTHING
+    yield "cgroup", info["cgroup"] or NOTHING
     yield "usage", _all_usage(info)
     yield (
         "logs",
@@ -178,14 +178,14 @@ def _facts(info: Info) -> Iterable[tuple[str, str] | None]:
 
 def _process(info: Info) -> str:
     if info["pid"] is None:
-        return _NOTHING
+        return NOTHING
     marks = [f"run {info['run_id']}"] + [mark for mark in ("adopted", "outdated") if info[mark]]
     return f"pid {info['pid']} ({', '.join(marks)})"
 
 
 def _started(info: Info) -> str:
     if info["started_wall"] is None:
-        return _NOTHING
+        return NOTHING
     ago = f" ({format_duration(info['uptime_seconds'])} ago)" if info["uptime_seconds"] is not None else ""
     return local_time(info["started_wall"]) + ago
 
@@ -208,7 +208,7 @@ def _all_usage(info: Info) -> str:
         parts.append(f"memory {format_size(usage['memory_bytes'])}")
     if usage.get("pids") is not None:
         parts.append(f"pids {usage['pids']}")
-    return ", ".join(parts) or _NOTHING
+    return ", ".join(parts) or NOTHING
 
 
 def _limit_columns(limits: Mapping[str, Info]) -> list[Column]:
@@ -249,7 +249,7 @@ def short_value(name: str, value: object) -> str:
 def _exact_value(name: str, value: object) -> str:
     """A limit in the unit that people use, exact where that is short: 64M, 57.6M."""
     if value is None:
-        return _NOTHING
+        return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "cpu_max" and isinstance(value, str):

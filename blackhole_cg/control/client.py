@@ -47,6 +47,12 @@ class ControlClient:
         """One service."""
         return self._get(f"/v1/services/{quote(name, safe='')}")
 
+    def health(self, name: str | Literal["*"] = ALL) -> JsonObject:
+        """The health of one service or of all, and what is known of each probe, by name."""
+        text = ALL if name == ALL else quote(name, safe="")
+        services: JsonObject = self._get(f"/v1/services/{text}/health")["services"]
+        return services
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")

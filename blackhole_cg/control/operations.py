@@ -32,6 +32,9 @@ class Operations(Protocol):
     def service(self, name: str) -> ServiceInfo:
         """One service."""
 
+    def health(self, name: str) -> dict[str, Any]:
+        """The health of a service, and what is known of each of its probes."""
+
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.
 

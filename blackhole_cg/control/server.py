@@ -82,6 +82,7 @@ class ControlServer:
             ("GET", "/v1/services", self._get_services),
             ("GET", "/v1/services/{name}", self._get_service),
             ("GET", "/v1/services/{name}/logs", self._get_logs),
+            ("GET", "/v1/services/{names}/health", self._get_health),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
@@ -158,6 +159,11 @@ class ControlServer:
     async def _get_service(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         return _answer(self._operations.service(request.match_info["name"]).to_json())
+
+    async def _get_health(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        names = self._select(request.match_info["names"]) or self._operations.names()
+        return _answer({"services": {name: self._operations.health(name) for name in names}})
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("tail", "since", "stream", "follow"))

@@ -35,6 +35,12 @@ class SupervisorApi:
         """One service."""
         return self._supervisor.service_info(name)
 
+    def health(self, name: str) -> dict[str, Any]:
+        """The health of one service, and what is known of each probe."""
+        runner = self._supervisor.services.runner(name)
+        probes = [facts.to_json() for facts in runner.health_watch.facts()]
+        return {"health": str(runner.status.health), "probes": probes}
+
     async def start(self, names: Sequence[str]) -> None:
         """Start these, or all enabled ones when none is named."""
         await self._supervisor.start(*names)

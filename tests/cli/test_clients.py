@@ -80,8 +80,35 @@ def test_a_reload_of_a_wrong_file_exits_with_78_and_a_line_for_each_error(cli: C
     ]
 
 
+def test_health_shows_each_probe_and_its_last_answer(cli: Cli, served: Served) -> None:
+    lines = cli("health", "web").stdout.decode().splitlines()
+    assert lines[0].split() == ["NAME", "HEALTH", "PROBE", "TYPE", "FAILURES", "ANSWERED", "TOOK", "ANSWER"]
+    assert lines[1].split() == ["web", "unhealthy", "startup", "tcp", "-", "-", "-", "-"]
+    assert lines[2].split()[:5] == ["web", "unhealthy", "liveness", "http", "2"]
+    assert lines[2].endswith("12.3ms  GET http://x/: 500")
+    everything = cli("health").stdout.decode().splitlines()
+    assert [line.split()[0] for line in everything[1:]] == ["store", "store", "web", "web", "spare"]
+    found = json.loads(cli("health", "web", "--json").stdout)
+    assert list(found["services"]) == ["web"]
+    assert found["services"]["web"]["probes"][1] == {
+        "kind": "liveness",
+        "type": "http",
+        "ok": False,
+        "failures": 2,
+        "last_at_wall": "2030-01-31T12:00:00.000000Z",
+        "last_message": "GET http://x/: 500",
+        "latency_seconds": 0.0123,
+    }
+
+
 def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served: Served) -> None:
-    for arguments in (["status", "stroe"], ["stop", "stroe"], ["logs", "stroe"], ["events", "stroe"]):
+    for arguments in (
+        ["status", "stroe"],
+        ["health", "stroe"],
+        ["stop", "stroe"],
+        ["logs", "stroe"],
+        ["events", "stroe"],
+    ):
         done = cli(*arguments)
         assert done.returncode == 1
         assert done.stderr == b"blackhole-cg: there is no service 'stroe' (did you mean 'store'?)\n"

@@ -14,8 +14,10 @@ from blackhole_cg.control import SOCKET_NAME
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
+from blackhole_cg.core.probe_spec import ProbeKind
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
+from blackhole_cg.observe.probes.schedule import ProbeFacts
 
 T = TypeVar("T")
 
@@ -104,6 +106,15 @@ class FakeOperations:
         if name not in self.infos:
             raise UnknownServiceError(name, self.infos)
         return self.infos[name]
+
+    def health(self, name: str) -> dict[str, Any]:
+        if name == "spare":
+            return {"health": "unknown", "probes": []}
+        asked = ProbeFacts(
+            ProbeKind.LIVENESS, "http", False, 2, "2030-01-31T12:00:00.000000Z", "GET http://x/: 500", 0.0123
+        )
+        probes = [ProbeFacts(ProbeKind.STARTUP, "tcp").to_json(), asked.to_json()]
+        return {"health": "unhealthy", "probes": probes}
 
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)

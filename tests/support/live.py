@@ -201,3 +201,10 @@ def state_times(events: list[dict[str, Any]], state: str) -> list[float]:
             hour, minute, second = re.findall(r"T(\d+):(\d+):([\d.]+)Z", event["at_wall"])[0]
             times.append(int(hour) * 3600 + int(minute) * 60 + float(second))
     return times
+
+
+def crash(live: Live) -> None:
+    """Kill a supervisor as nothing it can prepare for."""
+    assert live.process is not None
+    live.process.kill()
+    live.process.wait()

@@ -78,4 +78,5 @@ class Stage:
 
     def path(self, name: str) -> list[str]:
         """The states a service went through, as recorded."""
-        return [record.to_state for record in self.records if record.service == name and record.to_state]
+        changes = (record for record in self.records if record.kind == "state")
+        return [str(record.to_state) for record in changes if record.service == name]

@@ -7,13 +7,8 @@ import os
 import signal
 
 from tests.support.configs import SLEEP, config, python, shell
-from tests.support.live import alive
+from tests.support.live import alive, crash
 from tests.support.waiting import eventually
-
-
-def crash(live) -> None:
-    live.process.kill()
-    live.process.wait()
 
 
 def test_a_killed_supervisor_leaves_its_services_running_and_the_next_takes_over(supervise):

@@ -71,8 +71,22 @@ def _dependency(path: KeyPath, service: Service, condition: Condition, needed: S
         looks_at = ((*path[:2], "enabled"), (*other, "enabled"))
         yield Finding(path, f"'{path[-1]}' is disabled, so it is never started", True, looks_at)
     if condition is Condition.COMPLETED and needed.type is not ServiceType.ONESHOT:
-        message = f"'{path[-1]}' is not a oneshot, so it never completes (accepted: started)"
+        message = f"'{path[-1]}' is not a oneshot, so it never completes (accepted: started, healthy)"
         yield Finding((*path, "condition"), message, looks_at=((*other, "type"),))
+    if condition is Condition.HEALTHY and not _can_be_healthy(needed):
+        message = (
+            f"'{path[-1]}' has no probes and is not of type notify, so nobody can tell (accepted: started)"
+        )
+        if needed.type is ServiceType.ONESHOT:
+            message = f"'{path[-1]}' is a oneshot (accepted: completed)"
+        yield Finding((*path, "condition"), message, looks_at=(other,))
+
+
+def _can_be_healthy(service: Service) -> bool:
+    if service.type is ServiceType.ONESHOT:
+        return False
+    probes = (service.health_check, service.startup_probe, service.readiness_probe, service.liveness_probe)
+    return service.type is ServiceType.NOTIFY or any(probe is not None for probe in probes)
 
 
 def _cycles(loaded: LoadedConfig) -> Iterator[Finding]:

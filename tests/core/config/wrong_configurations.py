@@ -596,7 +596,21 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
               db: {}
             """,
         [
-            "blackhole.yaml:2:38: services.web.depends_on.db.condition: 'db' is not a oneshot, so it never completes (accepted: started)",
+            "blackhole.yaml:2:38: services.web.depends_on.db.condition: 'db' is not a oneshot, so it never completes (accepted: started, healthy)",
+        ],
+    ),
+    "health that nobody can tell": (
+        """\
+            services:
+              web: {command: /bin/true, depends_on: {db: {condition: healthy}, job: {condition: healthy}}}
+              db: {command: /bin/true}
+              job: {command: /bin/true, type: oneshot}
+              fine: {command: /bin/true, depends_on: {says: {condition: healthy}}}
+              says: {command: /bin/true, type: notify}
+            """,
+        [
+            "blackhole.yaml:2:58: services.web.depends_on.db.condition: 'db' has no probes and is not of type notify, so nobody can tell (accepted: started)",
+            "blackhole.yaml:2:85: services.web.depends_on.job.condition: 'job' is a oneshot (accepted: completed)",
         ],
     ),
     "bad dependencies": (
@@ -710,7 +724,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:8:23: services.web.depends_on.web: the service depends on itself",
             "blackhole.yaml:9:5: services.web.depends_on: is given twice (first at line 8); keep one",
             "blackhole.yaml:11:13: services.web.environment.PATH: the variable NOPE is not set (set it, or write ${NOPE:-default})",
-            "blackhole.yaml:13:35: services.api.depends_on.job.condition: 'job' is not a oneshot, so it never completes (accepted: started)",
+            "blackhole.yaml:13:35: services.api.depends_on.job.condition: 'job' is not a oneshot, so it never completes (accepted: started, healthy)",
             "blackhole.yaml:14:11: services.api.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
             "blackhole.yaml:15:20: services.api.stop.signal: 'TREM' is not a signal that ends a process (did you mean 'TERM'? accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
             "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, stop, security, logs, config)",

@@ -1,0 +1,123 @@
+"""Health on a real supervisor: servers that answer, that fail, and that never answer."""
+
+from __future__ import annotations
+
+import socket
+
+from tests.support.configs import SLEEP, config, python
+from tests.support.live import crash
+from tests.support.waiting import eventually
+
+SERVER = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        broken = os.path.exists('broken')
+        self.send_response(500 if broken else 200)
+        self.end_headers()
+        self.wfile.write(b'out of order' if broken else b'fine')
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+"""
+
+DEAF = """
+import socket, sys, time
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])), backlog=16)
+time.sleep(1000)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def server(script, port, check, **fields):
+    service = python(script, **fields)
+    service["command"] = [*service["command"], "{tcp_port}"]
+    return {**service, "tcp_port": port, "health_check": check}
+
+
+CHECK = {"interval": "200ms", "timeout": "2s", "retries": 2}
+
+
+def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not(supervise):
+    live = supervise(
+        config({
+            "web": server(SERVER, free_port(), {"http": {"path": "/status"}, **CHECK}, data_dir="web",
+                          restart={"initial_delay": "100ms"}),
+            "calm": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="calm"),
+            "after": {**SLEEP, "depends_on": {"web": {"condition": "healthy"}}},
+        })
+    )  # fmt: skip
+    before = live.services()
+    assert before["web"]["health"] == "healthy"
+    assert before["after"]["state"] == "running"
+    (live.directory / "web" / "broken").touch()
+    eventually(lambda: live.status("web")["restarts"] >= 1, "web is restarted", 60)
+    (live.directory / "web" / "broken").unlink()
+    eventually(lambda: live.status("web")["health"] == "healthy", "web is healthy again", 60)
+    restarted = [event for event in live.events("web") if event["to"] == "stopping"]
+    assert restarted[0]["reason"] == "probe_failed"
+    assert "liveness probe failed 2 times in a row" in restarted[0]["detail"]
+    assert "500 Internal Server Error: out of order" in restarted[0]["detail"]
+    assert live.status("web")["last_exit"]["reason"] == "probe_failed"
+    after = live.services()
+    for name in ("calm", "after"):
+        assert (after[name]["pid"], after[name]["restarts"]) == (before[name]["pid"], 0)
+    shown = live.cli("health", "web").stdout
+    assert "healthy" in shown
+    assert "200 OK" in shown
+    assert live.interrupt() == 0
+    assert live.leftovers() == []
+
+
+def test_a_server_that_never_answers_fails_the_start_which_is_rolled_back(supervise):
+    port = free_port()
+    live = supervise(
+        config({
+            "deaf": server(DEAF, port, {"http": {"path": "/"}, **CHECK, "timeout": "300ms"},
+                           start_timeout="2s"),
+            "first": SLEEP,
+        }),
+        start=False,
+    )  # fmt: skip
+    live.start()
+    eventually(live.ended, "the supervisor gives up", 60)
+    text = live.text()
+    assert "cannot start 'deaf': not healthy within 2s (startup probe: GET " in text
+    assert f"127.0.0.1:{port}" in text
+    assert "rolled back: first" in text
+    assert live.process is not None
+    assert live.process.returncode == 1
+    assert live.leftovers() == []
+
+
+def test_a_command_asks_beside_the_service(supervise):
+    check = {"exec": {"command": ["/bin/sh", "-c", "test ! -e broken || { echo it broke; exit 3; }"]}}
+    live = supervise(
+        config({
+            "web": {**SLEEP, "data_dir": "web", "restart": {"policy": "never"},
+                    "liveness_probe": {**check, "period": "200ms", "failure_threshold": 2}},
+        })
+    )  # fmt: skip
+    info = live.status("web")
+    assert (info["health"], info["usage"]["pids"]) == ("healthy", 1)
+    (live.directory / "web" / "broken").touch()
+    info = live.until("web", "failed", 60)
+    assert "it broke" in info["last_error"]
+
+
+def test_health_goes_on_across_a_crash_of_the_supervisor(supervise):
+    live = supervise(
+        config({"web": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="web")})
+    )
+    pid = live.status("web")["pid"]
+    crash(live)
+    live.start().ready()
+    info = live.status("web")
+    assert (info["pid"], info["health"], info["adopted"]) == (pid, "healthy", True)
+    (live.directory / "web" / "broken").touch()
+    eventually(lambda: live.status("web")["restarts"] >= 1, "it is still asked", 60)
