@@ -78,6 +78,19 @@ def test_a_service_sees_a_clean_world(machine: Machine) -> None:
     assert seen["cgroup"].splitlines()[-1].endswith(f"/{machine.root.name}/{spec.name}")
 
 
+def test_a_services_user_may_read_its_limits_whatever_the_umask_of_the_supervisor(real_base: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with open_machine(real_base) as machine:
+            limits = f"{machine.root}/web/cgroup.procs"
+            spec = machine.spec("/bin/cat", limits, name="web", user="nobody")
+            status, text = in_time(machine.output(spec))
+    finally:
+        os.umask(before)
+    assert status == ExitStatus(code=0)
+    assert text.strip().isdecimal()
+
+
 def test_descriptors_that_the_supervisor_inherited_stop_there(real_base: Path) -> None:
     careless = os.open("/dev/zero", os.O_RDONLY)
     os.set_inheritable(careless, True)
