@@ -32,6 +32,7 @@ while IFS= read -r line; do
     case $line in "Max open files"*) set -- $line; files=$5; esac
 done </proc/self/limits
 echo "$group memory=$memory pids=$pids cpu=$cpu files=$files members=$members"
+echo yes >../reported
 """
 
 # Its grandchild leaves everything that can be left, and none of them heeds a polite signal.
@@ -64,7 +65,8 @@ def test_a_tree_that_forks_twice_leaves_the_session_and_ignores_signals_is_gone_
     assert live.status("calm")["state"] == "running"
 
 
-def test_in_five_hundred_cycles_every_run_has_its_cgroup_and_limits_and_leaves_nothing_behind(supervise):
+def reporters() -> dict[str, dict[str, Any]]:
+    """Services that tell what they find, each with limits of its own; one does not heed a polite stop."""
     services = {
         f"service-{i}": script(
             f"{REPORT} exec sleep 1000",
@@ -73,43 +75,48 @@ def test_in_five_hundred_cycles_every_run_has_its_cgroup_and_limits_and_leaves_n
         for i in range(SERVICES)
     }
     services["service-0"] |= script(f"{REPORT} {DEAF}", stop={"timeout": "100ms"})
-    live = supervise(config(services, isolation="required"))
-    client = ControlClient(live.runtime_dir)
+    return services
 
-    def stop_all() -> tuple[list[str], set[str], int]:
-        """Stop them, once all have reported; what is held then."""
-        eventually(
-            lambda: all(info["logs"]["lines_total"] == info["run_id"] for info in client.services()),
-            "reports",
-        )
-        assert {info["state"] for info in client.change("stop", "*")} == {"stopped"}
-        return children(live), cgroups(live), memory_kib(live)
 
-    before, descriptors_before = stop_all(), open_descriptors(live)
-    for _ in range(ROUNDS):
-        assert {info["state"] for info in client.change("start", "*")} == {"running"}
-        after = stop_all()
-    print("BEFORE", before, "AFTER", after, dying(live))
+def expected_reports(live: Live, services: Iterable[str], runs: int) -> dict[tuple[str, int], str]:
+    root = f"/{live.cgroup_root.name}"
+    return {
+        (name, run_id): f"{root}/{name} memory={(16 + i) * 2**20} pids={10 + i} cpu={(100 + i) * 1000} 100000"
+        f" files={50 + i} members=me"
+        for i, name in enumerate(services)
+        for run_id in range(1, runs + 1)
+    }
+
+
+def test_in_five_hundred_cycles_every_run_has_its_cgroup_and_limits_and_leaves_nothing_behind(supervise):
+    services = reporters()
+    live = supervise(config(services, isolation="required"), start=False)
+    os.mkfifo(live.directory / "reported")
+    with open(os.open(live.directory / "reported", os.O_RDWR)) as reported:
+        live.start().ready()
+        client = ControlClient(live.runtime_dir)
+
+        def stop_all() -> tuple[list[str], set[str], int]:
+            """Stop them, once all have reported; what is held then."""
+            assert [reported.readline() for _ in services] == ["yes\n"] * len(services)
+            assert {info["state"] for info in client.change("stop", "*")} == {"stopped"}
+            return children(live), cgroups(live), memory_kib(live)
+
+        before, descriptors_before = stop_all(), open_descriptors(live)
+        for _ in range(ROUNDS):
+            assert {info["state"] for info in client.change("start", "*")} == {"running"}
+            after = stop_all()
     assert after[:2] == ([], set()), "no zombie, no cgroup"
     assert after[2] < before[2] + 2 * 1024, "memory, in KiB"
     eventually(lambda: open_descriptors(live) <= descriptors_before, "no more descriptors than before")
     assert "populated 0" in (live.cgroup_root / "cgroup.events").read_text()
-    eventually(lambda: dying(live) <= 1, "the kernel has let go of the removed cgroups", 60)
+    # A few may last: what a run was the first to read or write stays charged to it while it is cached.
+    eventually(lambda: dying(live) < 10, "the kernel has let go of the removed cgroups", 60)
 
-    root = f"/{live.cgroup_root.name}"
-    assert reports(live, services) == {
-        (name, run_id): f"{root}/{name} memory={(16 + i) * 2**20} pids={10 + i} cpu={(100 + i) * 1000} 100000"
-        f" files={50 + i} members=me"
-        for i, name in enumerate(services)
-        for run_id in range(1, ROUNDS + 2)
-    }
+    said = {(name, line["run_id"]): line["message"] for name in services for line in live.log_lines(name)}
+    assert said == expected_reports(live, services, ROUNDS + 1)
     assert live.interrupt() == 0
     assert live.leftovers() == []
-
-
-def reports(live: Live, services: Iterable[str]) -> dict[tuple[str, int], str]:
-    """What each run of each service said."""
-    return {(name, line["run_id"]): line["message"] for name in services for line in live.log_lines(name)}
 
 
 def read_pid(live: Live, name: str) -> int:
