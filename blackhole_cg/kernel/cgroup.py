@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from blackhole_cg.core.facts import Usage
@@ -20,6 +21,13 @@ from blackhole_cg.kernel.procfs import read_kernel_file
 
 REMOVE_DELAYS_SECONDS: Final = tuple(0.001 * 2**attempt for attempt in range(10))  # about one second in all
 KILL_ROUNDS: Final = 100
+DIRECTORY_MODE: Final = 0o755
+
+
+def make_directory(path: str | Path, parent_fd: int | None = None) -> None:
+    """Make a cgroup that a service's user can read, whatever our umask: programs look up their own limits."""
+    os.mkdir(path, DIRECTORY_MODE, dir_fd=parent_fd)
+    os.chmod(path, DIRECTORY_MODE, dir_fd=parent_fd)
 
 
 class Cgroup:
@@ -42,12 +50,12 @@ class Cgroup:
             CgroupError: it cannot be made; EBUSY when live processes are in the old one.
         """
         try:
-            os.mkdir(name, 0o755, dir_fd=parent_fd)
+            make_directory(name, parent_fd)
         except FileExistsError:
             old = cls(parent_fd, name, path)
             try:
                 old.remove_now()
-                os.mkdir(name, 0o755, dir_fd=parent_fd)
+                make_directory(name, parent_fd)
             except OSError as cause:
                 raise CgroupError("replace", path, cause.errno or 0) from cause
             finally:

@@ -206,11 +206,14 @@ def _set_rlimit(number: int, limits: tuple[int, int]) -> None:
 
 
 def _limit_capabilities(dropped: Sequence[int], carry_over_user: bool) -> None:
+    """The inheritable set too: root keeps across exec what is in it, whatever the bounding set says."""
     for number in dropped:
         if number <= prctl.CAP_LAST_CAP:
             prctl.capbset_drop(number)
         else:
             _prctl(PR_CAPBSET_DROP, number)
+    known = [number for number in dropped if number <= prctl.CAP_LAST_CAP]
+    prctl.set_caps((known, (prctl.CAP_INHERITABLE,), False))
     if carry_over_user:
         prctl.set_keepcaps(True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from blackhole_cg.errors import CgroupError
-from blackhole_cg.kernel.cgroup import Cgroup
+from blackhole_cg.kernel.cgroup import Cgroup, make_directory
 from blackhole_cg.kernel.facts import CONTROLLERS, CgroupPlace, is_real_root
 
 LEAF: Final = "_supervisor"
@@ -81,7 +81,7 @@ class CgroupTree:
         try:
             for directory in reversed([self.root, *self._above(self.root)]):
                 if not directory.exists():
-                    directory.mkdir(0o755)
+                    make_directory(directory)
                     self._made.append(directory)
             self._fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as cause:
@@ -103,7 +103,7 @@ class CgroupTree:
         leaf = self.root / LEAF
         try:
             if not leaf.exists():
-                leaf.mkdir(0o755)
+                make_directory(leaf)
                 self._made.append(leaf)
             (leaf / "cgroup.procs").write_text(str(os.getpid()))
         except OSError as cause:

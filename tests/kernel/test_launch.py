@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import prctl
 import pytest
 
 from blackhole_cg.core.facts import ExitStatus
@@ -78,6 +79,19 @@ def test_a_service_sees_a_clean_world(machine: Machine) -> None:
     assert seen["cgroup"].splitlines()[-1].endswith(f"/{machine.root.name}/{spec.name}")
 
 
+def test_a_services_user_may_read_its_limits_whatever_the_umask_of_the_supervisor(real_base: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with open_machine(real_base) as machine:
+            limits = f"{machine.root}/web/cgroup.procs"
+            spec = machine.spec("/bin/cat", limits, name="web", user="nobody")
+            status, text = in_time(machine.output(spec))
+    finally:
+        os.umask(before)
+    assert status == ExitStatus(code=0)
+    assert text.strip().isdecimal()
+
+
 def test_descriptors_that_the_supervisor_inherited_stop_there(real_base: Path) -> None:
     careless = os.open("/dev/zero", os.O_RDONLY)
     os.set_inheritable(careless, True)
@@ -124,6 +138,24 @@ def test_no_capabilities_means_none_for_good(machine: Machine, user: str | None)
     for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(seen[key], 16) == 0, key
     assert seen["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_inheritable_capabilities_of_the_supervisor_are_not_passed_on(
+    machine: Machine, user: str | None
+) -> None:
+    security = SecuritySpec(no_new_privileges=True, capabilities=("CHOWN",))
+    inheritable = ((prctl.CAP_CHOWN, prctl.CAP_KILL), (prctl.CAP_INHERITABLE,))
+    prctl.set_caps((*inheritable, True))
+    try:
+        spec = machine.spec("cat", "/proc/self/status", user=user, security=security)
+        _, text = in_time(machine.output(spec))
+    finally:
+        prctl.set_caps((*inheritable, False))
+    seen = parse_status(text)
+    for key in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(seen[key], 16) == 1 << prctl.CAP_CHOWN, key
+    assert int(seen["CapInh"], 16) & ~(1 << prctl.CAP_CHOWN) == 0
 
 
 @pytest.mark.parametrize("user", [None, "nobody"])

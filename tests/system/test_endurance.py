@@ -10,26 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import SLEEP, config, python, shell
-from tests.support.live import Live
+from tests.support.footprint import cgroups, children, memory_kib, open_descriptors
 from tests.support.waiting import eventually
-
-
-def open_descriptors(live: Live) -> int:
-    return len(os.listdir(f"/proc/{live.pid}/fd"))
-
-
-def memory_kib(live: Live) -> int:
-    """Private memory; what is shared with others says nothing about a leak."""
-    lines = Path(f"/proc/{live.pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))
-
-
-def children(live: Live) -> list[str]:
-    return Path(f"/proc/{live.pid}/task/{live.pid}/children").read_text().split()
-
-
-def cgroups(live: Live) -> set[str]:
-    return {str(path) for path in live.cgroup_root.rglob("*") if path.is_dir()}
 
 
 @pytest.mark.timeout(300)
