@@ -103,9 +103,9 @@ def render_cpu_max(percent: float | Max) -> str:
 
 
 def bfq_weight(io_weight: int) -> int:
-    """The weight for io.bfq.weight (1 to 1000) that matches one for io.weight (1 to 10000): itself, or the most.
+    """The weight for io.bfq.weight (1 to 1000) that matches one for io.weight (1 to 10000).
 
-    Both scales begin at 1 and have 100 as default, and on both 1000 means ten times as much as 100.
+    Itself, or the most: both scales begin at 1, have 100 as default, and at 1000 mean ten times that.
     Source: kernel Documentation/block/bfq-iosched.rst, weight.
     """
     return min(io_weight, BFQ_LARGEST_WEIGHT)

@@ -67,7 +67,7 @@ class LimitWriter:
                     spec.name, f"set {limit.name} to {limit.requested}", detail=state.reason or ""
                 )
             if limit.name == "io_weight" and state.enforced:
-                state = self._heeded(state)
+                state = self._heeded(state, int(limit.requested))
             states[limit.name] = state
         return states
 
@@ -127,13 +127,13 @@ class LimitWriter:
             return LimitState(limit.requested, held, reason=reason)
         return LimitState(limit.requested, held, enforced=True)
 
-    def _heeded(self, state: LimitState) -> LimitState:
+    def _heeded(self, state: LimitState, weight: int) -> LimitState:
         """A weight that the kernel holds moves nothing unless a disk's scheduler or io.cost heeds it.
 
         That is the host's set-up and not a refused limit, so it is told and never prevents a start.
         """
         reason = describe_mechanisms(self.io_weights)
-        if BFQ in self.io_weights.values() and int(state.requested) > BFQ_LARGEST_WEIGHT:
+        if BFQ in self.io_weights.values() and weight > BFQ_LARGEST_WEIGHT:
             reason += f"; the most that BFQ takes is {BFQ_LARGEST_WEIGHT}"
         return replace(state, enforced=any(self.io_weights.values()), reason=reason)
 
