@@ -1,8 +1,8 @@
 """Breaks each limit and runs the test that should notice: `python -m tests.break_limits [LIMIT...]`.
 
 For the test VM (`make report` runs it there). Each limit is broken in two ways: its write does nothing; and
-that, while reading back tells the supervisor what it wanted to hear. Exit code 1 when a test
-passes all the same.
+that, while reading back tells the supervisor what it wanted to hear. Exit code 1 when a test passes all the
+same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tests.proofs import PROOFS, proof_of
 from tests.support.broken import BREAK, IGNORED, UNNOTICED
 
 PLACE = "BLACKHOLE_CG_BROKEN"
-REFUSAL = re.compile(r"cannot start '\w+': (set .*, but the kernel holds .*)")
+REFUSAL = re.compile(r"blackhole-cg: cannot start '\w+': (set .*)")
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
 
 
 class Watcher:
@@ -48,7 +49,8 @@ def told(message: str) -> str:
     """What noticed it, in one line: the supervisor's own refusal, or the assertion."""
     if refusal := REFUSAL.search(message):
         return f"refuses to start: {refusal[1]}"
-    return message.splitlines()[0] if message else ""
+    line = " ".join(message.removeprefix("AssertionError: ").split())
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", line)[:160]
 
 
 def main(limits: list[str]) -> int:

@@ -29,12 +29,9 @@ PROOFS = {
     "io.bfq.weight": ("test_io.py", "test_io_weight_divides_a_disk_under_bfq"),
     "io.weight": ("test_io.py", "test_io_weight_divides_a_disk_under_io_cost"),
     "pids.max": ("test_processes.py", "test_pids_max_stops_a_fork_bomb_and_the_supervisor_answers_meanwhile"),
-    "RLIMIT_NOFILE": ("test_processes.py", "test_nofile_is_where_open_fails"),
-    "RLIMIT_NPROC": ("test_processes.py", "test_nproc_is_where_fork_fails_for_a_user"),
-    "RLIMIT_FSIZE": (
-        "test_processes.py",
-        "test_fsize_is_where_write_fails_and_the_other_rlimits_are_set",
-    ),
+    "RLIMIT_NOFILE": ("test_processes.py", "test_rlimits_are_where_open_fork_and_write_fail"),
+    "RLIMIT_NPROC": ("test_processes.py", "test_rlimits_are_where_open_fork_and_write_fail"),
+    "RLIMIT_FSIZE": ("test_processes.py", "test_rlimits_are_where_open_fork_and_write_fail"),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from blackhole_cg.core.limits import cgroup_limits
 from blackhole_cg.core.spec import IoMax, ResourceLimits
+from tests.break_limits import told
 from tests.isolation_report import KERNELS, REPORT, render
 from tests.proofs import DIRECTORY, PROOFS
 
@@ -50,3 +51,20 @@ def test_the_report_is_the_same_for_the_same_measurements() -> None:
     text = render({"6.1": [record], "6.12": [record]}, [broken])
     assert "| `cpu.max` | `cpu_percent: 20` | `20000 100000` | CFS bandwidth | 20 % | 20 % |" in text
     assert "| `cpu.max` | failed: assert 99 \\| 20 | - |" in text
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (
+            "AssertionError: (49.894, 1)\nassert 3 <= (49.8344951 / 49.8943)",
+            "(49.89, 1) assert 3 <= (49.83 / 49.89)",
+        ),
+        (
+            "AssertionError: log\nblackhole-cg: cannot start 'spin': set cpu_max to 1: wrote it\nrolled back",
+            "refuses to start: set cpu_max to 1: wrote it",
+        ),
+    ],
+)
+def test_what_noticed_a_broken_limit_is_told_in_one_line(message: str, line: str) -> None:
+    assert told(message) == line

@@ -10,7 +10,7 @@ from tests.support.live import Live
 from tests.support.waiting import eventually
 from tests.system.limits.measure import MIB, Disk, held, io_counters, rates
 
-SECONDS = 8
+SECONDS = 6
 
 
 def dd(disk: Disk, options: str, name: str, **resources: object) -> dict[str, object]:

@@ -53,65 +53,61 @@ def test_pids_max_stops_a_fork_bomb_and_the_supervisor_answers_meanwhile(limited
     record("pids.max", "processes: 30", pids_max, effect, "pids controller")
 
 
-def test_nofile_is_where_open_fails(limited):
-    script = (
-        "import errno, os, time\n"
-        "last = 0\n"
-        "try:\n"
-        "    while last < 5000: last = os.open('/dev/null', os.O_RDONLY)\n"
-        "except OSError as error: print(errno.errorcode[error.errno], last + 1)\n"
-        "else: print('no end', last + 1)\n"
-        "time.sleep(1000)\n"
-    )
-    live = limited({"opens": python(script, resources={"open_files": 64})})
-    wait_for_output(live, "opens")
-    assert printed(live, "opens") == ["EMFILE 64"]
-    assert held_rlimits(live, "opens")["nofile"] == 64
-    assert live.status("opens")["limits"]["nofile"]["effective"] == 64
-    record("RLIMIT_NOFILE", "open_files: 64", "64", "open() failed with EMFILE at 64 descriptors", "rlimit")
+OPENS = (
+    "import errno, os, time\n"
+    "last = 0\n"
+    "try:\n"
+    "    while last < 5000: last = os.open('/dev/null', os.O_RDONLY)\n"
+    "except OSError as error: print(errno.errorcode[error.errno], last + 1)\n"
+    "else: print('no end', last + 1)\n"
+    "time.sleep(1000)\n"
+)
+FORKS = (
+    "import errno, os, time\n"
+    "count = 1\n"
+    "while count < 100:\n"
+    "    try:\n"
+    "        if os.fork() == 0: time.sleep(1000)\n"
+    "    except OSError as error:\n"
+    "        print(errno.errorcode[error.errno], count)\n"
+    "        break\n"
+    "    count += 1\n"
+    "else: print('no end', count)\n"
+    "time.sleep(1000)\n"
+)
+WRITES = (
+    "import errno, os, time\n"
+    "with open('file', 'wb', 0) as file:\n"
+    "    try:\n"
+    "        for _ in range(100): file.write(bytes(65536))\n"
+    "    except OSError as error: print(errno.errorcode[error.errno], file.tell())\n"
+    "    else: print('no end', file.tell())\n"
+    "time.sleep(1000)\n"
+)
 
 
-def test_nproc_is_where_fork_fails_for_a_user(limited, open_directory):
-    script = (
-        "import errno, os, time\n"
-        "count = 1\n"
-        "while count < 100:\n"
-        "    try:\n"
-        "        if os.fork() == 0: time.sleep(1000)\n"
-        "    except OSError as error:\n"
-        "        print(errno.errorcode[error.errno], count)\n"
-        "        break\n"
-        "    count += 1\n"
-        "else: print('no end', count)\n"
-        "time.sleep(1000)\n"
-    )
-    resources = {"processes": 12, "pids_max": "max"}
+def test_rlimits_are_where_open_fork_and_write_fail(limited, open_directory):
     someone = {"user": str(NOBODY_ELSE), "group": str(NOBODY_ELSE), "data_dir": str(open_directory / "data")}
-    live = limited({"forks": python(script, **someone | {"resources": resources})})
-    wait_for_output(live, "forks")
+    processes = {"processes": 12, "pids_max": "max"}
+    others = {"core": 0, "memlock": "64K", "stack": "4M", "cpu": "1h", "as": "1G"}
+    live = limited({
+        "opens": python(OPENS, resources={"open_files": 64}),
+        "forks": python(FORKS, **{**someone, "resources": processes}),
+        "writes": python(WRITES, data_dir="writes", resources={"rlimits": {"fsize": "1M", **others}}),
+    })  # fmt: skip
+    wait_for_output(live, "opens", "forks", "writes")
+    assert printed(live, "opens") == ["EMFILE 64"]
     assert printed(live, "forks") == ["EAGAIN 12"]
+    assert printed(live, "writes") == ["EFBIG 1048576"]
     assert held(live, "forks", "pids.max") == "max"
+    assert held_rlimits(live, "opens")["nofile"] == 64
     assert held_rlimits(live, "forks")["nproc"] == 12
+    expected = {"fsize": 2**20, "core": 0, "memlock": 2**16, "stack": 2**22, "cpu": 3600, "as": 2**30}
+    assert expected.items() <= held_rlimits(live, "writes").items()
+    told = live.services()["opens"]["limits"]["nofile"]
+    assert (told["effective"], told["enforced"]) == (64, True)
+    record("RLIMIT_NOFILE", "open_files: 64", "64", "open() failed with EMFILE at 64 descriptors", "rlimit")
     effect = f"fork() failed with EAGAIN at 12 processes of user {NOBODY_ELSE}"
     record("RLIMIT_NPROC", "processes: 12, pids_max: max", "12", effect, "rlimit")
-
-
-def test_fsize_is_where_write_fails_and_the_other_rlimits_are_set(limited):
-    script = (
-        "import errno, os, time\n"
-        "with open('file', 'wb', 0) as file:\n"
-        "    try:\n"
-        "        for _ in range(100): file.write(bytes(65536))\n"
-        "    except OSError as error: print(errno.errorcode[error.errno], file.tell())\n"
-        "    else: print('no end', file.tell())\n"
-        "time.sleep(1000)\n"
-    )
-    limits = {"fsize": "1M", "core": 0, "memlock": "64K", "stack": "4M", "cpu": "1h", "as": "1G"}
-    live = limited({"writes": python(script, resources={"rlimits": limits})})
-    wait_for_output(live, "writes")
-    assert printed(live, "writes") == ["EFBIG 1048576"]
-    expected = {"fsize": 2**20, "core": 0, "memlock": 2**16, "stack": 2**22, "cpu": 3600, "as": 2**30}
-    found = held_rlimits(live, "writes")
-    assert {name: found[name] for name in expected} == expected
     effect = "write() failed with EFBIG at 1 MiB"
     record("RLIMIT_FSIZE", "rlimits: {fsize: 1M}", "1048576", effect, "rlimit")
