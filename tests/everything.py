@@ -6,19 +6,21 @@ Where the VM cannot be had, its tests count as skipped, with the reason.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import real_kernel
 
 ROOT = Path(__file__).parents[1]
-# The name of the row -> how to have that VM, and the marker of what runs in it. They run side by side.
+# The name of the row -> how to have that VM, and the marker of what runs in it.
 VMS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "VM, kernel 6.1": (("--kernel", "6.1"), "needs_kernel"),
     "VM, kernel 6.12": (("--kernel", "6.12"), "every_kernel"),
@@ -106,12 +108,12 @@ def count_tests(marker: str) -> int:
     return sum("::" in line for line in listed.splitlines())
 
 
-def in_the_vms(directory: Path) -> dict[str, Counts]:
-    """Run what needs a real kernel in every VM, all at the same time."""
-    print(f"\n==> starting {', '.join(VMS)}; what they print comes when they are done", flush=True)
-    runs = [VmRun.start(name, directory) for name in VMS]
+@contextlib.contextmanager
+def vms_running(directory: Path, names: Iterable[str]) -> Iterator[list[VmRun]]:
+    """The VMs, which do their work while the host does its own; ended with the block."""
+    runs = [VmRun.start(name, directory) for name in names]
     try:
-        return {run.name: run.finish() for run in runs}
+        yield runs
     finally:
         for run in runs:
             run.process.terminate()
@@ -134,12 +136,19 @@ def render(results: Mapping[str, Counts]) -> str:
 
 def main() -> int:
     """Run all of it and print the table; 0 only when nothing failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the VMs end with this process
     obstacle = real_kernel.obstacle()
+    names = [] if obstacle is None or "--host-only" in sys.argv[1:] else list(VMS)
+    if names:
+        print(
+            f"==> {obstacle}: what needs a real kernel runs in VMs meanwhile, their output comes last",
+            flush=True,
+        )
     with tempfile.TemporaryDirectory(prefix="blackhole-cg-tests-") as name:
-        results = {"this host": on_this_host(Path(name), everything=obstacle is None)}
-        if obstacle is not None and "--host-only" not in sys.argv[1:]:
-            print(f"\n==> what needs a real kernel runs in VMs: {obstacle}")
-            results |= in_the_vms(Path(name))
+        directory = Path(name)
+        with vms_running(directory, names) as runs:
+            results = {"this host": on_this_host(directory, everything=obstacle is None)}
+            results |= {run.name: run.finish() for run in runs}
     print("\n" + render(results))
     return 1 if any(counts.failed for counts in results.values()) else 0
 
