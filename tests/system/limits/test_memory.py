@@ -118,7 +118,7 @@ def test_memory_high_is_90_percent_by_default_and_reclaims_without_a_kill(limite
     record("memory.high", "memory_mb: 64, so 90 % of it", str(high), effect, "memory controller")
 
 
-def test_memory_swap_max_bounds_what_is_swapped(limited, swap):
+def test_memory_swap_max_bounds_what_is_swapped(swap, limited):  # the services must end before swapoff
     bounded, roomy = (
         {"memory_mb": 40, "memory_high": "max", "memory_swap_max": size} for size in ("8M", "200M")
     )
