@@ -49,7 +49,8 @@ def told(message: str) -> str:
     """What noticed it, in one line: the supervisor's own refusal, or the assertion."""
     if refusal := REFUSAL.search(message):
         return f"refuses to start: {refusal[1]}"
-    line = " ".join(message.removeprefix("AssertionError: ").split())
+    lines = message.removeprefix("AssertionError: ").splitlines()
+    line = " ".join(line for line in lines if not line.startswith(" "))  # indented is pytest's explanation
     return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", line)[:160]
 
 

@@ -60,6 +60,7 @@ def test_the_report_is_the_same_for_the_same_measurements() -> None:
             "AssertionError: (49.894, 1)\nassert 3 <= (49.8344951 / 49.8943)",
             "(49.89, 1) assert 3 <= (49.83 / 49.89)",
         ),
+        ("AssertionError: assert ['a'] == ['b']\n  At index 0 diff", "assert ['a'] == ['b']"),
         (
             "AssertionError: log\nblackhole-cg: cannot start 'spin': set cpu_max to 1: wrote it\nrolled back",
             "refuses to start: set cpu_max to 1: wrote it",
