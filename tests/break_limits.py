@@ -24,15 +24,15 @@ LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
 
 
 class Watcher:
-    """A pytest plugin that keeps how the one test ended."""
+    """A pytest plugin that keeps how the one test ended; what goes wrong after it proves nothing."""
 
     def __init__(self) -> None:
         self.outcome = "not run"
         self.message = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            self.outcome = report.outcome
+        if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
+            self.outcome = report.outcome if report.when == "call" else "not run"
             crash = getattr(report.longrepr, "reprcrash", None)
             self.message = crash.message if crash else str(report.longrepr or "")
 
