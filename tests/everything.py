@@ -1,19 +1,32 @@
-"""All tests: those for this host here, those that need a real kernel and systemd in the test VM, and one sum.
+"""All tests: on this host what it can run, in the test VM what needs a real kernel and systemd, and one sum.
 
-`python -m tests.everything [--host-only]`. Without the VM its tests count as skipped, with the reason.
+`python -m tests.everything [--host-only]`. A host that has all that itself runs everything, without a VM.
+Where the VM cannot be had, its tests count as skipped, with the reason.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import real_kernel
+
 ROOT = Path(__file__).parents[1]
-IN_VM = ["-m", "needs_kernel", "tests/kernel", "tests/system"]
+# The name of the row -> how to have that VM, and the marker of what runs in it.
+VMS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "VM, kernel 6.1": (("--kernel", "6.1"), "needs_kernel"),
+    "VM, kernel 6.12": (("--kernel", "6.12"), "every_kernel"),
+}
+IN_VM = ("tests/kernel", "tests/system")
+SCRATCH = ("--scratch", "256:200")
 VM_TIMEOUT_SECONDS = 1800
 VM_UNAVAILABLE = 77
 
@@ -24,54 +37,19 @@ class Counts:
 
     passed: int = 0
     failed: int = 0
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> how many
     note: str = ""
 
 
 def read_report(path: Path) -> Counts:
-    """The sums of a JUnit report."""
+    """The sums of a JUnit report, and why tests were skipped."""
     suites = list(ET.parse(path).getroot().iter("testsuite"))
     total, failed, skipped = (
         sum(int(suite.get(name, 0)) for suite in suites for name in names)
         for names in (("tests",), ("failures", "errors"), ("skipped",))
     )
-    return Counts(total - failed - skipped, failed, skipped)
-
-
-def on_this_host(directory: Path) -> Counts:
-    """Run every test here but those that need a real kernel, which are the VM's."""
-    report = directory / "host.xml"
-    command = [sys.executable, "-m", "pytest", "-m", "not needs_kernel", f"--junitxml={report}"]
-    code = subprocess.call(command, cwd=ROOT)
-    return judge(report, code)
-
-
-def in_the_vm(directory: Path) -> Counts:
-    """Run what needs a real kernel in the VM."""
-    report = directory / "vm.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.vm",
-        "run",
-        "--timeout",
-        str(VM_TIMEOUT_SECONDS),
-        "--junit",
-        str(report),
-    ]
-    done = subprocess.run(
-        [*command, "--", "python", "-m", "pytest", *IN_VM],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    sys.stderr.write(done.stderr)
-    if done.returncode == VM_UNAVAILABLE:
-        return Counts(
-            skipped=1, note=done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no VM"
-        )
-    return judge(report, done.returncode)
+    reasons = Counter(each.get("message", "") for suite in suites for each in suite.iter("skipped"))
+    return Counts(total - failed - skipped, failed, reasons)
 
 
 def judge(report: Path, code: int) -> Counts:
@@ -84,21 +62,95 @@ def judge(report: Path, code: int) -> Counts:
     return counts
 
 
-def main() -> int:
-    """Run both and print the table; 0 only when nothing failed."""
-    with tempfile.TemporaryDirectory(prefix="blackhole-cg-tests-") as name:
-        results = {"this host": on_this_host(Path(name))}
-        if "--host-only" not in sys.argv[1:]:
-            results["the test VM"] = in_the_vm(Path(name))
-    print("\n                passed  failed  skipped")
+def on_this_host(directory: Path, everything: bool) -> Counts:
+    """Run the tests here; without `everything`, all but those that need a real kernel."""
+    report = directory / "host.xml"
+    selection = [] if everything else ["-m", "not needs_kernel"]
+    command = [sys.executable, "-m", "pytest", *selection, f"--junitxml={report}"]
+    return judge(report, subprocess.call(command, cwd=ROOT))
+
+
+@dataclass
+class VmRun:
+    """The tests of one VM, under way; what it prints is kept, so that two do not mix."""
+
+    name: str
+    report: Path
+    process: subprocess.Popen[str]
+    output: Path
+
+    @classmethod
+    def start(cls, name: str, directory: Path) -> VmRun:
+        options, marker = VMS[name]
+        report, output = directory / f"{name}.xml", directory / f"{name}.log"
+        command = [sys.executable, "-m", "tests.vm", "run", *options, *SCRATCH]
+        command += ["--timeout", str(VM_TIMEOUT_SECONDS), "--junit", str(report)]
+        command += ["--", "python", "-m", "pytest", "-m", marker, *IN_VM]
+        with output.open("w") as file:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, text=True)
+        return cls(name, report, process, output)
+
+    def finish(self) -> Counts:
+        """Wait for it, and show what it printed."""
+        code = self.process.wait()
+        text = self.output.read_text(errors="replace")
+        print(f"\n==> {self.name}\n{text}", end="")
+        if code == VM_UNAVAILABLE:
+            reason = text.strip().splitlines()[-1] if text.strip() else "no VM"
+            return Counts(skipped=Counter({reason: count_tests(VMS[self.name][1])}))
+        return judge(self.report, code)
+
+
+def count_tests(marker: str) -> int:
+    """How many tests a VM would have run."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marker, *IN_VM]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return sum("::" in line for line in listed.splitlines())
+
+
+@contextlib.contextmanager
+def vms_running(directory: Path, names: Iterable[str]) -> Iterator[list[VmRun]]:
+    """The VMs, which do their work while the host does its own; ended with the block."""
+    runs = [VmRun.start(name, directory) for name in names]
+    try:
+        yield runs
+    finally:
+        for run in runs:
+            run.process.terminate()
+            run.process.wait()
+
+
+def render(results: Mapping[str, Counts]) -> str:
+    """The table, the reasons of what was skipped, and the sum."""
+    lines = [f"{'':<16}{'passed':>8}{'failed':>8}{'skipped':>9}"]
     for place, counts in results.items():
-        row = f"{place:<14}{counts.passed:>8}{counts.failed:>8}{counts.skipped:>9}  {counts.note}"
-        print(row.rstrip())
-    passed, failed, skipped = (
-        sum(getattr(counts, each) for counts in results.values()) for each in ("passed", "failed", "skipped")
-    )
-    print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+        row = f"{place:<16}{counts.passed:>8}{counts.failed:>8}{counts.skipped.total():>9}  {counts.note}"
+        lines.append(row.rstrip())
+    for place, counts in results.items():
+        lines += [f"{number:>4} skipped ({place}): {why}" for why, number in counts.skipped.most_common()]
+    passed = sum(counts.passed for counts in results.values())
+    failed = sum(counts.failed for counts in results.values())
+    skipped = sum(counts.skipped.total() for counts in results.values())
+    return "\n".join([*lines, "", f"{passed} passed, {failed} failed, {skipped} skipped"])
+
+
+def main() -> int:
+    """Run all of it and print the table; 0 only when nothing failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the VMs end with this process
+    obstacle = real_kernel.obstacle()
+    names = [] if obstacle is None or "--host-only" in sys.argv[1:] else list(VMS)
+    if names:
+        print(
+            f"==> {obstacle}: what needs a real kernel runs in VMs meanwhile, their output comes last",
+            flush=True,
+        )
+    with tempfile.TemporaryDirectory(prefix="blackhole-cg-tests-") as name:
+        directory = Path(name)
+        with vms_running(directory, names) as runs:
+            results = {"this host": on_this_host(directory, everything=obstacle is None)}
+            results |= {run.name: run.finish() for run in runs}
+    print("\n" + render(results))
+    return 1 if any(counts.failed for counts in results.values()) else 0
 
 
 if __name__ == "__main__":

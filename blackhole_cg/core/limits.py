@@ -17,6 +17,7 @@ Value = int | str | bool
 CPU_PERIOD_USEC: Final = 100_000
 CPU_LONG_PERIOD_USEC: Final = 1_000_000
 CPU_LEAST_QUOTA_USEC: Final = 1_000
+BFQ_LARGEST_WEIGHT: Final = 1_000
 LARGEST_LONG: Final = 2**63 - 1
 IO_MAX_UNLIMITED: Final = {"rbps": MAX, "wbps": MAX, "riops": MAX, "wiops": MAX}
 
@@ -104,12 +105,10 @@ def render_cpu_max(percent: float | Max) -> str:
 def bfq_weight(io_weight: int) -> int:
     """The weight for io.bfq.weight (1 to 1000) that matches one for io.weight (1 to 10000).
 
-    100 is the default of both scales, so it must map to itself: below it they agree, above it is linear.
+    Itself, or the most: both scales begin at 1, have 100 as default, and at 1000 mean ten times that.
     Source: kernel Documentation/block/bfq-iosched.rst, weight.
     """
-    if io_weight <= 100:
-        return io_weight
-    return 100 + (io_weight - 100) * (1000 - 100) // (10000 - 100)
+    return min(io_weight, BFQ_LARGEST_WEIGHT)
 
 
 def parse_weight(text: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blackhole_cg.core.facts import HostFacts, LimitProblem, LimitState
 from blackhole_cg.core.limits import (
+    BFQ_LARGEST_WEIGHT,
     Limit,
     Value,
     bfq_weight,
@@ -20,7 +21,7 @@ from blackhole_cg.core.limits import (
 from blackhole_cg.core.spec import ResourceLimits, ServiceSpec
 from blackhole_cg.core.words import Isolation
 from blackhole_cg.errors import CgroupError, ControllerMissingError, SpawnError
-from blackhole_cg.kernel.block import describe_mechanisms, resolve_device
+from blackhole_cg.kernel.block import BFQ, describe_mechanisms, resolve_device
 from blackhole_cg.kernel.cgroup import Cgroup
 
 BFQ_FILE = "io.bfq.weight"
@@ -66,7 +67,7 @@ class LimitWriter:
                     spec.name, f"set {limit.name} to {limit.requested}", detail=state.reason or ""
                 )
             if limit.name == "io_weight" and state.enforced:
-                state = self._heeded(state)
+                state = self._heeded(state, int(limit.requested))
             states[limit.name] = state
         return states
 
@@ -126,16 +127,18 @@ class LimitWriter:
             return LimitState(limit.requested, held, reason=reason)
         return LimitState(limit.requested, held, enforced=True)
 
-    def _heeded(self, state: LimitState) -> LimitState:
+    def _heeded(self, state: LimitState, weight: int) -> LimitState:
         """A weight that the kernel holds moves nothing unless a disk's scheduler or io.cost heeds it.
 
         That is the host's set-up and not a refused limit, so it is told and never prevents a start.
         """
         reason = describe_mechanisms(self.io_weights)
+        if BFQ in self.io_weights.values() and weight > BFQ_LARGEST_WEIGHT:
+            reason += f"; the most that BFQ takes is {BFQ_LARGEST_WEIGHT}"
         return replace(state, enforced=any(self.io_weights.values()), reason=reason)
 
     def _enforce_io_weight(self, limit: Limit, cgroup: Cgroup) -> LimitState:
-        """Into io.weight, and into BFQ's own file where there is one, which is on a scale of its own."""
+        """Into io.weight, and into BFQ's own file where there is one, whose scale ends earlier."""
         weight = int(limit.requested)
         state: LimitState | None = None
         if cgroup.has(limit.file) or not cgroup.has(BFQ_FILE):

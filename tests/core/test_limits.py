@@ -160,8 +160,10 @@ def test_an_unlimited_device_is_absent_from_the_answer() -> None:
     assert held_value(limit, "") == expected_value(limit, PAGE)
 
 
-@pytest.mark.parametrize(("weight", "bfq"), [(1, 1), (10, 10), (100, 100), (777, 161), (10000, 1000)])
-def test_bfq_weights_keep_the_default_where_it_is(weight: int, bfq: int) -> None:
+@pytest.mark.parametrize(
+    ("weight", "bfq"), [(1, 1), (100, 100), (777, 777), (1000, 1000), (1001, 1000), (10000, 1000)]
+)
+def test_bfq_gets_the_same_weights_up_to_its_largest(weight: int, bfq: int) -> None:
     assert bfq_weight(weight) == bfq
 
 

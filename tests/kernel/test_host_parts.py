@@ -324,6 +324,7 @@ def test_a_controller_that_cannot_be_enabled_is_a_fact_with_the_reason(tmp_path:
 
 
 @pytest.mark.needs_kernel
+@pytest.mark.every_kernel
 def test_a_controller_below_processes_is_explained_by_the_pids(machine: Machine) -> None:
     """On the real kernel, with a controller that no process may sit above; above pids one may."""
     mount = Path(machine.host.facts.cgroup_mount or "")

@@ -239,18 +239,28 @@ def test_io_weight_that_nothing_heeds_starts_and_says_so(fixture: Fixture) -> No
     assert (fixture.path / "io.weight").read_text() == "500"
 
 
-def test_bfq_has_a_file_and_a_scale_of_its_own(fixture: Fixture) -> None:
+@pytest.mark.parametrize(
+    ("weight", "bfq", "reason"),
+    [
+        (777, "777", "acts on sda by bfq"),
+        (5000, "1000", "acts on sda by bfq; the most that BFQ takes is 1000"),
+    ],
+)
+def test_bfq_has_a_file_of_its_own_and_a_largest_weight(
+    fixture: Fixture, weight: int, bfq: str, reason: str
+) -> None:
     (fixture.path / "io.bfq.weight").write_text("")
-    writer(io_weights={"sda": "bfq"}).apply(spec(io_weight=777), fixture.cgroup)
-    assert (fixture.path / "io.weight").read_text() == "777"
-    assert (fixture.path / "io.bfq.weight").read_text() == "161"
+    (state,) = writer(io_weights={"sda": "bfq"}).apply(spec(io_weight=weight), fixture.cgroup).values()
+    assert (fixture.path / "io.weight").read_text() == str(weight)
+    assert (fixture.path / "io.bfq.weight").read_text() == bfq
+    assert (state.enforced, state.reason) == (True, reason)
 
 
 def test_bfq_alone_is_enough_where_io_weight_does_not_exist(fixture: Fixture) -> None:
     (fixture.path / "io.bfq.weight").write_text("")
     (fixture.path / "io.weight").unlink()
     (state,) = writer(io_weights={"sda": "bfq"}).apply(spec(io_weight=777), fixture.cgroup).values()
-    assert (state.requested, state.effective, state.enforced) == (777, 161, True)
+    assert (state.requested, state.effective, state.enforced) == (777, 777, True)
 
 
 def test_bfq_that_keeps_another_weight(
@@ -258,7 +268,7 @@ def test_bfq_that_keeps_another_weight(
 ) -> None:
     (fixture.path / "io.bfq.weight").write_text("")
     cgroup = stubborn({"io.bfq.weight": "default 100\n"})
-    with pytest.raises(SpawnError, match=r"wrote 161 to io\.bfq\.weight, but the kernel holds 100"):
+    with pytest.raises(SpawnError, match=r"wrote 777 to io\.bfq\.weight, but the kernel holds 100"):
         writer().apply(spec(io_weight=777), cgroup)
 
 

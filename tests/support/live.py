@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.broken import BREAK
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,11 @@ def require_cgroup() -> Path:
     if os.geteuid() != 0 or not os.access(mount, os.W_OK):
         pytest.skip(f"{mount} is not writable for this user")
     return mount
+
+
+def supervisor_command() -> list[str]:
+    """What is run as the supervisor: with a limit broken on purpose (tests/break_limits.py), that one."""
+    return [sys.executable, "-m", "tests.support.broken"] if os.environ.get(BREAK) else COMMAND
 
 
 def alive(pid: int) -> bool:
@@ -74,7 +80,7 @@ class Live:
             self.process = subprocess.Popen(
                 [
                     *wrapper,
-                    *COMMAND,
+                    *supervisor_command(),
                     "run",
                     "--config",
                     self.config,
