@@ -145,13 +145,9 @@ uninstall_all() {
 
 # --------------------------------------------------------------------------------------------------------------
 
-case $SCOPE in
-    '') choose_system ;;
-    --user) choose_user ;;
+case "$ACTION $SCOPE" in
+    'install ' | 'uninstall ') choose_system ;;
+    'install --user' | 'uninstall --user') choose_user ;;
     *) usage ;;
 esac
-case $ACTION in
-    install) install_all ;;
-    uninstall) uninstall_all ;;
-    *) usage ;;
-esac
+"${ACTION}_all"

@@ -157,8 +157,8 @@ def _asked_place(point: Path, own: Path | None, asked_root: str) -> CgroupPlace:
 def _top_of_ours(point: Path, root: Path) -> Path:
     """From where on controllers are ours to enable: a unit's directory where the root is in one.
 
-    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for. The innermost unit
-    counts: a user's units are below the unit of the user's manager.
+    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for. The innermost
+    unit counts: a user's units are below the unit of the user's manager.
     """
     below = root.relative_to(point)
     for directory in (below, *below.parents):
