@@ -128,7 +128,6 @@ stop_services() {
     systemctl${SCOPE:+ $SCOPE} start $SUPERVISOR, and uninstall again
     systemctl${SCOPE:+ $SCOPE} kill --signal=KILL $HOLDER" ;;
     esac
-    control stop "$HOLDER"
     control reset-failed "$SUPERVISOR" 2>/dev/null || true
 }
 
@@ -139,7 +138,10 @@ uninstall_all() {
     rm -rf "$PREFIX/venv-1" "$PREFIX/venv-2" "$RUNTIME"
     [ ! -L "$PREFIX/bin" ] || rm "$PREFIX/bin"
     rmdir "$PREFIX" 2>/dev/null || true
-    if manager_runs; then control daemon-reload; fi
+    if manager_runs; then
+        control daemon-reload
+        control stop "$HOLDER" 2>/dev/null || true # possible now that the file that refuses it is gone
+    fi
     echo "uninstalled. Left in place, where they exist: $CONFIG $STATE $LOGS"
 }
 

@@ -99,11 +99,12 @@ class Systemd:
 
     def remove_units(self, directory: Path) -> None:
         """Stop them and forget them."""
-        self.systemctl("stop", UNIT, HOLDER, check=False)
+        self.systemctl("stop", UNIT, check=False)
         for name in (UNIT, HOLDER):
             (directory / name).unlink()
         self.systemctl("reset-failed", UNIT, check=False)
         self.systemctl("daemon-reload")
+        self.systemctl("stop", HOLDER, check=False)
 
     def verify(self, directory: Path) -> str:
         """What `systemd-analyze verify` has to say about the units; nothing, when all is well."""

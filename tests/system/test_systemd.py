@@ -114,11 +114,13 @@ def test_services_outlive_a_killed_and_a_restarted_supervisor(unit):
         check_same(before)
     systemctl("restart", UNIT)
     check_same(before)
-    for command in (["daemon-reload"], ["daemon-reexec"], ["restart", HOLDER], ["stop", HOLDER]):
-        systemctl(*command)
+    for command in ("daemon-reload", "daemon-reexec"):
+        systemctl(command)
         check_same(before)
+    for command in ("stop", "restart"):
+        assert system.run("systemctl", command, HOLDER, check=False).returncode != 0, "it is refused"
+    lose_limits()
     systemctl("restart", UNIT)
-    assert show("ActiveState", HOLDER) == "active", "it starts over the services"
     check_same(before)
     os.kill(before["web"]["pid"], 9)
     again = eventually(
@@ -135,11 +137,31 @@ def test_services_outlive_a_killed_and_a_restarted_supervisor(unit):
     assert not alive(before["db"]["pid"])
 
 
+def lose_limits() -> None:
+    """Start the holder over live services as if it had been stopped, which its unit does not allow."""
+    drop_in = UNITS / f"{HOLDER}.d"
+    drop_in.mkdir()
+    (drop_in / "stop.conf").write_text("[Unit]\nRefuseManualStop=no\n")
+    systemctl("daemon-reload")
+    systemctl("restart", HOLDER)
+    (drop_in / "stop.conf").unlink()
+    drop_in.rmdir()
+    systemctl("daemon-reload")
+    assert show("ActiveState", HOLDER) == "active", "it starts over the services"
+    assert memory_max() is None, "systemd has switched the controllers off, and the limits with them"
+
+
+def memory_max() -> str | None:
+    file = CGROUPS / "system.slice" / HOLDER / "web/memory.max"
+    return file.read_text() if file.exists() else None
+
+
 def check_same(before: dict[str, dict]) -> None:
     found = services()
     for name in ("db", "web"):
         assert found[name]["pid"] == before[name]["pid"], name
         assert found[name]["state"] == "running"
+    assert memory_max() == f"{64 * 2**20}\n"
     same = found["migrate"]["run_id"] == before["migrate"]["run_id"]
     assert same, "a oneshot that is done is not run again"
 
