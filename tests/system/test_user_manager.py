@@ -24,7 +24,7 @@ CONFIGURATION = {
     "services": {
         "web": {
             "command": ["/bin/sleep", "infinity"],
-            "resources": {"cpu_percent": 20, "memory_mb": 64, "processes": 10},
+            "resources": {"cpu_percent": 20, "memory_mb": 64, "processes": 10, "io_weight": 200},
         }
     },
 }
@@ -54,15 +54,13 @@ def check_limits(info: dict, offered: set[str]) -> None:
     """What was delegated is in force, and the status says of the rest that it was not."""
     cgroup = CGROUPS / info["cgroup"].lstrip("/")
     wanted = {"memory_max": f"{64 * 2**20}\n", "pids_max": "10\n", "cpu_max": "20000 100000\n"}
-    assert {"memory", "pids"} <= offered
+    assert {"cpu", "memory", "pids"} <= offered
     for name, value in wanted.items():
-        limit = info["limits"][name]
-        if name.split("_")[0] in offered:
-            assert limit["enforced"], (name, limit)
-            assert (cgroup / name.replace("_", ".")).read_text() == value
-        else:
-            assert not limit["enforced"]
-            assert "not delegated to" in limit["reason"]
+        assert info["limits"][name]["enforced"], (name, info["limits"][name])
+        assert (cgroup / name.replace("_", ".")).read_text() == value
+    if "io" not in offered:
+        assert not info["limits"]["io_weight"]["enforced"]
+        assert "not delegated to" in info["limits"]["io_weight"]["reason"]
 
 
 def controllers(cgroup: Path) -> set[str]:
