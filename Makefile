@@ -38,11 +38,11 @@ bench: ## measure 200 services: start, idle cost, memory, restart (ARGS="--help"
 setup: ## only prepare .venv, with the development tools
 	@tools/setup.sh test
 
-install: ## install for the whole system, with systemd units (PREFIX=/opt/blackhole-cg); needs root
-	@tools/install.sh install
+install: ## install or upgrade, with systemd units, for the whole system; ARGS=--user for yourself alone
+	@tools/install.sh install $(ARGS)
 
 uninstall: ## remove what install put there; configuration, state and logs stay
-	@tools/install.sh uninstall
+	@tools/install.sh uninstall $(ARGS)
 
 clean: ## remove what the other targets made: .venv, caches, the example's data
 	rm -rf .venv .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

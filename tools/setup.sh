@@ -129,10 +129,17 @@ ensure_python() {
     python=$(find_python) || fail "Python $OLDEST or newer is needed; install it, or name it: make run PYTHON=/path/to/python3"
 }
 
+# python-prctl is all that is compiled here. Nothing is, where pip finds a wheel of it (PIP_FIND_LINKS and the like).
+wheel_is_at_hand() {
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || return 1
+    make_environment
+    quiet_pip --only-binary :all: --no-deps python-prctl >/dev/null 2>&1
+}
+
 ensure_system() {
     ensure_python
     missing=$(missing_packages "$python")
-    if [ -n "$missing" ]; then
+    if [ -n "$missing" ] && ! wheel_is_at_hand; then
         # shellcheck disable=SC2086 # one package a word
         install_packages $missing
         missing=$(missing_packages "$python")
@@ -153,10 +160,14 @@ make_environment() {
     fi
 }
 
+quiet_pip() {
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --constraint "$ROOT/constraints.txt" "$@" 2>&1 </dev/null
+}
+
 # pip's messages are shown when it fails; what it has to say about its own settings is no news otherwise.
 pip_install() {
-    messages=$("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --constraint "$ROOT/constraints.txt" "$@" 2>&1 </dev/null) || {
+    messages=$(quiet_pip "$@") || {
         printf '%s\n' "$messages" >&2
         fail "pip could not install what is needed; its messages are above"
     }
@@ -170,7 +181,6 @@ install_project() {
     say "installing blackhole-cg$extras and its pinned dependencies into $(basename "$VENV")"
     pip_install setuptools hatchling editables
     if [ "$KIND" = install ]; then
-        pip_install --no-build-isolation --use-pep517 --force-reinstall --no-deps "$ROOT"
         pip_install --no-build-isolation --use-pep517 "$ROOT"
     else
         pip_install --no-build-isolation --use-pep517 --editable "$ROOT$extras"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.words import Isolation
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.launch import Launcher
 from blackhole_cg.kernel.process import MainProcess
@@ -39,7 +43,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             process=MainProcess(record.pid, pidfd, launcher.children),
             enclosure=enclosure,
             started_ticks=record.started_ticks,
-            limits=record.limits,
+            limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
         )
     )
@@ -63,6 +67,21 @@ async def clear_leftovers(launcher: Launcher, name: str) -> list[int]:
         return pids
     finally:
         cgroup.close()
+
+
+def _restore_limits(
+    launcher: Launcher, spec: ServiceSpec, record: RunRecord, enclosure: Enclosure
+) -> Mapping[str, LimitState]:
+    """The limits of the run, those of its cgroup written once more.
+
+    They are gone where a controller was switched off above the cgroup and on again, which systemd does when a
+    unit is stopped and started over live cgroups. What the run was started with is known only while its
+    configuration is the same; and no run ends because a limit cannot be had again.
+    """
+    if not isinstance(enclosure, CgroupEnclosure) or record.config_hash != spec.config_hash:
+        return record.limits
+    writer = replace(launcher.limit_writer, isolation=Isolation.BEST_EFFORT)
+    return {**record.limits, **writer.apply(spec, enclosure.cgroup)}
 
 
 def _is_same(record: RunRecord) -> bool:

@@ -51,6 +51,11 @@ class CgroupEnclosure:
         self._removed = False
 
     @property
+    def cgroup(self) -> Cgroup:
+        """The cgroup itself."""
+        return self._cgroup
+
+    @property
     def path(self) -> str | None:
         """See `Enclosure`."""
         return self._path

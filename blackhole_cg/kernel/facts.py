@@ -157,9 +157,11 @@ def _asked_place(point: Path, own: Path | None, asked_root: str) -> CgroupPlace:
 def _top_of_ours(point: Path, root: Path) -> Path:
     """From where on controllers are ours to enable: a unit's directory where the root is in one.
 
-    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for.
+    What is above a unit is systemd's, and it enables there what the unit's Delegate= asks for. The innermost
+    unit counts: a user's units are below the unit of the user's manager.
     """
-    for directory in (*reversed(root.relative_to(point).parents), root.relative_to(point)):
+    below = root.relative_to(point)
+    for directory in (below, *below.parents):
         if directory.name.endswith((".service", ".scope")):
             return point / directory
     return point

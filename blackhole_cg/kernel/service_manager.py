@@ -47,8 +47,8 @@ class ServiceManager:
             with contextlib.suppress(KeyError, ValueError):
                 watchdog_seconds = int(environ["WATCHDOG_USEC"]) / 1e6
         address = environ.get("NOTIFY_SOCKET")
-        unit = parse_unit((proc / "self/cgroup").read_text()) if address else None
-        return cls(address, watchdog_seconds, unit, user=os.geteuid() != 0)
+        cgroup = (proc / "self/cgroup").read_text() if address else ""
+        return cls(address, watchdog_seconds, parse_unit(cgroup), is_of_a_user(cgroup))
 
     @property
     def present(self) -> bool:
@@ -95,6 +95,11 @@ def parse_unit(cgroup: str) -> str | None:
             units = [part for part in line[3:].split("/") if part.endswith((".service", ".scope"))]
             return units[-1] if units else None
     return None
+
+
+def is_of_a_user(cgroup: str) -> bool:
+    """Whether the text of /proc/PID/cgroup is that of a process below a user's own manager."""
+    return re.search(r"^0::.*/user@\d+\.service/", cgroup, re.MULTILINE) is not None
 
 
 def parse_job_type(jobs: str, unit: str) -> str | None:

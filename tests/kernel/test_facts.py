@@ -229,3 +229,9 @@ def test_below_a_unit_only_the_units_own_directory_is_ours(tmp_path: Path) -> No
     place = find_cgroup_place("/system.slice/holder.service/deeper", base)
     assert place.enable_from == base / "sys/fs/cgroup/system.slice/holder.service"
     assert find_cgroup_place("/mine/deeper", base).enable_from == base / "sys/fs/cgroup"
+
+
+def test_a_users_unit_is_ours_and_that_of_the_users_manager_is_not(tmp_path: Path) -> None:
+    base = host(tmp_path, UNIFIED_MOUNTS, "0::/\n")
+    unit = "user.slice/user-7.slice/user@7.service/app.slice/holder.service"
+    assert find_cgroup_place(f"/{unit}", base).enable_from == base / "sys/fs/cgroup" / unit

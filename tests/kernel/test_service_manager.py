@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from blackhole_cg.kernel.service_manager import ServiceManager, parse_job_type, parse_unit
+from blackhole_cg.kernel.service_manager import ServiceManager, is_of_a_user, parse_job_type, parse_unit
 
 UNIT = "blackhole-cg.service"
 
@@ -57,10 +57,13 @@ def test_the_watchdog_is_for_this_process_or_not_at_all(environ, seconds):
     assert ServiceManager.from_environ(environ).watchdog_seconds == seconds
 
 
-def test_the_innermost_unit_is_ours():
-    assert parse_unit("0::/system.slice/blackhole-cg.service/supervisor\n") == UNIT
-    user = "0::/user.slice/user-7.slice/user@7.service/app.slice/blackhole-cg.service\n"
-    assert parse_unit("9:pids:/x.service\n" + user) == UNIT
+def test_the_innermost_unit_is_ours_and_its_place_says_whose_systemd_it_is():
+    system = "0::/system.slice/blackhole-cg.service/supervisor\n"
+    assert (parse_unit(system), is_of_a_user(system)) == (UNIT, False)
+    user = "9:pids:/x.service\n0::/user.slice/user-0.slice/user@0.service/app.slice/blackhole-cg.service\n"
+    assert (parse_unit(user), is_of_a_user(user)) == (UNIT, True)
+    session = "0::/user.slice/user-7.slice/session-1.scope\n"
+    assert (parse_unit(session), is_of_a_user(session)) == ("session-1.scope", False)
     assert parse_unit("0::/\n") is None
 
 

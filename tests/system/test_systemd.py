@@ -5,25 +5,23 @@ Installs units, so it runs in the test VM only.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.live import ROOT, alive
+from tests.support.live import alive
+from tests.support.systemd import HOLDER, UNIT, Systemd, installed_prefix, require_test_vm
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.needs_kernel
+pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(900)]
 
-UNIT = "blackhole-cg.service"
-HOLDER = "blackhole-cg-services.service"
-UNITS = Path("/etc/systemd/system")
+UNITS = Path("/run/systemd/system")
 CONFIG = Path("/etc/blackhole-cg/blackhole.yaml")
+CGROUPS = Path("/sys/fs/cgroup")
 SERVICES = {
     "migrate": {"type": "oneshot", "command": ["/bin/true"]},
     "db": {"command": ["/bin/sleep", "infinity"], "depends_on": {"migrate": {"condition": "completed"}}},
@@ -34,51 +32,30 @@ SERVICES = {
     },
 }
 
-
-def systemctl(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=300, check=False)
-    if check and done.returncode:
-        journal = subprocess.run(
-            ["journalctl", "-u", UNIT, "-n", "40"], capture_output=True, text=True, check=False
-        )
-        raise AssertionError(f"systemctl {arguments}: {done.stderr}\n{journal.stdout}")
-    return done.stdout.strip()
+system = Systemd()
+show = system.show
+systemctl = system.systemctl
+services = system.services
 
 
-def show(name: str, unit: str = UNIT) -> str:
-    return systemctl("show", "--value", "-p", name, unit)
-
-
-def services() -> dict[str, dict]:
-    done = subprocess.run(
-        ["blackhole-cg", "status", "--json"], capture_output=True, text=True, timeout=60, check=True
-    )
-    return {each["name"]: each for each in json.loads(done.stdout)["services"]}
+def configure(services: dict[str, dict]) -> None:
+    orchestrator = {"isolation": "required", "restart_policy": {"initial_delay": "100ms"}}
+    CONFIG.write_text(yaml.safe_dump({"runtime": {"orchestrator": orchestrator}, "services": services}))
 
 
 @pytest.fixture
 def unit() -> Iterator[None]:
     """The units of this tree, with a configuration of three services; everything is removed afterwards."""
-    if os.environ.get("BLACKHOLE_CG_TEST_VM") != "1":
-        pytest.skip("installs systemd units, so it runs in the test VM only")
-    command = shutil.which("blackhole-cg")
-    assert command, "the package is installed in the VM"
-    for file in (ROOT / "systemd").glob("*.service"):
-        text = file.read_text().replace("@PREFIX@", str(Path(command).parents[1]))
-        (UNITS / file.name).write_text(text)
+    require_test_vm()
     CONFIG.parent.mkdir(exist_ok=True)
-    orchestrator = {"isolation": "required", "restart_policy": {"initial_delay": "100ms"}}
-    CONFIG.write_text(yaml.safe_dump({"runtime": {"orchestrator": orchestrator}, "services": SERVICES}))
-    systemctl("daemon-reload")
+    configure(SERVICES)
+    system.install_units(UNITS, installed_prefix())
     yield
-    systemctl("stop", UNIT, HOLDER, check=False)
-    for file in (ROOT / "systemd").glob("*.service"):
-        (UNITS / file.name).unlink()
-    systemctl("daemon-reload")
+    system.remove_units(UNITS)
 
 
-@pytest.mark.timeout(900)
 def test_the_unit_is_active_when_all_is_up_and_stop_ends_everything_in_order(unit):
+    assert system.verify(UNITS) == ""
     systemctl("start", UNIT)
     assert show("ActiveState") == "active"
     found = services()
@@ -92,10 +69,11 @@ def test_the_unit_is_active_when_all_is_up_and_stop_ends_everything_in_order(uni
     limits = found["web"]["limits"]
     for name in ("cpu_max", "memory_max", "memory_high", "pids_max", "nproc"):
         assert limits[name]["enforced"], (name, limits[name])
-    cgroup = Path("/sys/fs/cgroup") / found["web"]["cgroup"].lstrip("/")
+    cgroup = CGROUPS / found["web"]["cgroup"].lstrip("/")
     assert (cgroup / "cpu.max").read_text() == "20000 100000\n"
     assert (cgroup / "memory.max").read_text() == f"{64 * 2**20}\n"
     assert (cgroup / "pids.max").read_text() == "10\n"
+    check_not_restricted(found["db"])
     pids = [found[name]["pid"] for name in ("db", "web")]
     systemctl("stop", UNIT)
     assert not any(map(alive, pids))
@@ -103,7 +81,25 @@ def test_the_unit_is_active_when_all_is_up_and_stop_ends_everything_in_order(uni
     assert show("Result") == "success"
 
 
-@pytest.mark.timeout(900)
+def check_not_restricted(info: dict) -> None:
+    """Nothing that the supervisor's unit sets for the supervisor holds for a service."""
+    process = Path("/proc", str(info["pid"]))
+    status = dict(re.findall(r"^(\w+):\s*(.*)$", (process / "status").read_text(), re.MULTILINE))
+    own = dict(re.findall(r"^(\w+):\s*(.*)$", Path("/proc/1/status").read_text(), re.MULTILINE))
+    assert (status["Umask"], status["Seccomp"], status["SigIgn"]) == ("0022", "0", "0" * 16)
+    assert status["CapBnd"] == own["CapBnd"]
+    assert (process / "oom_score_adj").read_text() == "0\n"
+    open_files = re.search(r"Max open files\s+(\d+)", (process / "limits").read_text())
+    assert open_files and open_files[1] == "1024", "what systemd gives to any unit"
+    for namespace in ("mnt", "net", "pid", "user", "uts", "ipc", "cgroup"):
+        assert (process / "ns" / namespace).readlink() == Path("/proc/1/ns", namespace).readlink()
+    for directory in (CGROUPS / info["cgroup"].lstrip("/"), CGROUPS / "system.slice" / HOLDER):
+        assert (directory / "memory.swap.max").read_text() == "max\n"
+        assert (directory / "cpu.weight").read_text() == "100\n"
+    supervisor = CGROUPS / "system.slice" / UNIT
+    assert (supervisor / "memory.swap.max").read_text() == "0\n", "while it does hold for the supervisor"
+
+
 def test_services_outlive_a_killed_and_a_restarted_supervisor(unit):
     systemctl("start", UNIT)
     before = services()
@@ -118,10 +114,12 @@ def test_services_outlive_a_killed_and_a_restarted_supervisor(unit):
         check_same(before)
     systemctl("restart", UNIT)
     check_same(before)
-    systemctl("daemon-reload")
-    check_same(before)
-    systemctl("stop", HOLDER)
-    check_same(before)
+    for command in ("daemon-reload", "daemon-reexec"):
+        systemctl(command)
+        check_same(before)
+    for command in ("stop", "restart"):
+        assert system.run("systemctl", command, HOLDER, check=False).returncode != 0, "it is refused"
+    lose_limits()
     systemctl("restart", UNIT)
     check_same(before)
     os.kill(before["web"]["pid"], 9)
@@ -139,27 +137,70 @@ def test_services_outlive_a_killed_and_a_restarted_supervisor(unit):
     assert not alive(before["db"]["pid"])
 
 
+def lose_limits() -> None:
+    """Start the holder over live services as if it had been stopped, which its unit does not allow."""
+    drop_in = UNITS / f"{HOLDER}.d"
+    drop_in.mkdir()
+    (drop_in / "stop.conf").write_text("[Unit]\nRefuseManualStop=no\n")
+    systemctl("daemon-reload")
+    systemctl("restart", HOLDER)
+    (drop_in / "stop.conf").unlink()
+    drop_in.rmdir()
+    systemctl("daemon-reload")
+    assert show("ActiveState", HOLDER) == "active", "it starts over the services"
+    assert memory_max() is None, "systemd has switched the controllers off, and the limits with them"
+
+
+def memory_max() -> str | None:
+    file = CGROUPS / "system.slice" / HOLDER / "web/memory.max"
+    return file.read_text() if file.exists() else None
+
+
 def check_same(before: dict[str, dict]) -> None:
     found = services()
     for name in ("db", "web"):
         assert found[name]["pid"] == before[name]["pid"], name
         assert found[name]["state"] == "running"
+    assert memory_max() == f"{64 * 2**20}\n"
     same = found["migrate"]["run_id"] == before["migrate"]["run_id"]
     assert same, "a oneshot that is done is not run again"
 
 
-@pytest.mark.timeout(900)
+def test_reload_applies_what_differs_and_a_wrong_file_is_a_reload_that_fails(unit):
+    systemctl("start", UNIT)
+    before = services()
+    main = show("MainPID")
+    changed = {**SERVICES["web"], "environment": {"COLOUR": "green"}}
+    configure({**SERVICES, "web": changed, "extra": {"command": ["/bin/sleep", "infinity"]}})
+    systemctl("reload", UNIT)
+    after = services()
+    assert after["extra"]["state"] == "running"
+    assert after["db"]["pid"] == before["db"]["pid"]
+    assert after["web"]["run_id"] == before["web"]["run_id"] + 1
+    assert after["web"]["state"] == "running"
+
+    CONFIG.write_text(CONFIG.read_text().replace("depends_on", "depend_on"))
+    assert system.run("systemctl", "reload", UNIT, check=False).returncode != 0
+    eventually(in_journal("depend_on: unknown key"), "the reason is in the journal")
+    assert (show("ActiveState"), show("MainPID")) == ("active", main)
+    same = {name: info["pid"] for name, info in services().items()}
+    assert same == {name: info["pid"] for name, info in after.items()}
+
+    systemctl("restart", UNIT, check=False)
+    assert (show("ActiveState"), show("ExecMainStatus")) == ("failed", "78"), "and is not tried for ever"
+    assert all(alive(after[name]["pid"]) for name in ("db", "web", "extra")), "services go on meanwhile"
+    configure(SERVICES)
+    systemctl("start", UNIT)
+    assert services()["db"]["pid"] == before["db"]["pid"]
+
+
 def test_a_start_that_fails_is_a_failed_unit_with_the_reason_in_the_journal(unit):
-    config = yaml.safe_load(CONFIG.read_text())
-    config["services"]["web"]["command"] = ["/bin/sh", "-c", "exit 3"]
-    config["services"]["web"]["type"] = "oneshot"
-    CONFIG.write_text(yaml.safe_dump(config))
+    configure({**SERVICES, "web": {"command": ["/bin/sh", "-c", "exit 3"], "type": "oneshot"}})
     systemctl("start", "--no-block", UNIT)
-    eventually(lambda: "cannot start 'web': exit 3" in journal(), "the reason is in the journal", 120)
+    eventually(in_journal("cannot start 'web': exit 3"), "the reason is in the journal", 120)
     assert show("ActiveState") != "active"
     systemctl("stop", UNIT)
 
 
-def journal() -> str:
-    done = subprocess.run(["journalctl", "-u", UNIT, "-b"], capture_output=True, text=True, check=False)
-    return done.stdout
+def in_journal(text: str) -> Callable[[], bool]:
+    return lambda: text in system.journal()

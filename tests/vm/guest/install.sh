@@ -14,10 +14,14 @@ compiler="gcc libc6-dev libcap-dev python3-dev"
 # shellcheck disable=SC2086 # one package a word
 apt-get install -y -qq --no-install-recommends $compiler
 python3 -m venv /opt/venv
-pip="/opt/venv/bin/python -m pip install --quiet --no-input --no-cache-dir --no-deps"
-# The build tools come first and are used without build isolation, which would ignore the pinned versions.
-$pip $(grep -E '^(setuptools|hatchling|editables|packaging|pathspec|pluggy|trove-classifiers|tomlkit)==' "$here/requirements.txt")
-$pip --no-build-isolation --use-pep517 -r "$here/requirements.txt"
+pip="/opt/venv/bin/python -m pip --quiet --no-input --no-cache-dir"
+# The wheels stay in the image: what tests the installation of the project has no network. The build tools come
+# first and are used without build isolation, which would ignore the pinned versions.
+grep -E '^(setuptools|hatchling|editables|packaging|pathspec|pluggy|trove-classifiers|tomlkit)==' "$here/requirements.txt" >"$here/build-tools.txt"
+$pip wheel --no-deps --wheel-dir /opt/wheels -r "$here/build-tools.txt"
+$pip install --no-deps --no-index --find-links /opt/wheels -r "$here/build-tools.txt"
+$pip wheel --no-deps --no-build-isolation --use-pep517 --wheel-dir /opt/wheels -r "$here/requirements.txt"
+$pip install --no-deps --no-index --find-links /opt/wheels -r "$here/requirements.txt"
 /opt/venv/bin/python -m pip check
 /opt/venv/bin/python -c 'import prctl, pytest'
 # shellcheck disable=SC2086
