@@ -1,6 +1,6 @@
 # Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test vm lint bench setup install uninstall clean
+.PHONY: help run test vm vagrant lint bench setup install uninstall clean
 
 VENV := .venv/bin
 CONFIG ?= examples/blackhole.yaml
@@ -20,6 +20,10 @@ test: lint ## check style and types, then run every test, on this host and in th
 vm: ## a shell in the test VM, with this tree and its package installed
 	@tools/setup.sh test
 	@exec $(VENV)/python -m tests.vm shell
+
+vagrant: ## the real-kernel tests in a Vagrant machine made here, without KVM; slow (ARGS="tests/system -k oom")
+	@tools/setup.sh test
+	@exec $(VENV)/python -m tests.vagrant $(ARGS)
 
 lint: ## check style and types only
 	@tools/setup.sh test

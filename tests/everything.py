@@ -12,6 +12,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.vagrant.needs import need_vagrant
+from tests.vm.problems import Unavailable
+
 ROOT = Path(__file__).parents[1]
 IN_VM = ["-m", "needs_kernel", "tests/kernel", "tests/system"]
 VM_TIMEOUT_SECONDS = 1800
@@ -36,6 +39,14 @@ def read_report(path: Path) -> Counts:
         for names in (("tests",), ("failures", "errors"), ("skipped",))
     )
     return Counts(total - failed - skipped, failed, skipped)
+
+
+def prepare() -> None:
+    """Install what some tests can do without, where that is possible; without it they are skipped."""
+    try:
+        need_vagrant()
+    except Unavailable as problem:
+        print(f"==> vagrant/Vagrantfile will not be tested: {problem}", file=sys.stderr)
 
 
 def on_this_host(directory: Path) -> Counts:
@@ -86,6 +97,7 @@ def judge(report: Path, code: int) -> Counts:
 
 def main() -> int:
     """Run both and print the table; 0 only when nothing failed."""
+    prepare()
     with tempfile.TemporaryDirectory(prefix="blackhole-cg-tests-") as name:
         results = {"this host": on_this_host(Path(name))}
         if "--host-only" not in sys.argv[1:]:

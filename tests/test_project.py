@@ -164,7 +164,19 @@ def make_targets() -> set[str]:
 
 
 def test_make_has_the_promised_targets_and_explains_each() -> None:
-    wanted = {"help", "run", "test", "vm", "lint", "bench", "setup", "install", "uninstall", "clean"}
+    wanted = {
+        "help",
+        "run",
+        "test",
+        "vm",
+        "vagrant",
+        "lint",
+        "bench",
+        "setup",
+        "install",
+        "uninstall",
+        "clean",
+    }
     assert make_targets() == wanted
     shown = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -172,7 +184,10 @@ def test_make_has_the_promised_targets_and_explains_each() -> None:
     assert {line.split()[1] for line in shown.stdout.splitlines()} == make_targets()
 
 
-@pytest.mark.parametrize("script", ["tools/setup.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script",
+    ["tools/setup.sh", ".ci/run", *(f"vagrant/{name}" for name in ("provision", "run-tests", "test-inside"))],
+)
 def test_scripts_are_executable_and_parse(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
