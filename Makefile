@@ -1,6 +1,6 @@
 # Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test vm report lint bench setup install uninstall clean
+.PHONY: help run test vm report vagrant lint bench setup install uninstall clean
 
 VENV := .venv/bin
 CONFIG ?= examples/blackhole.yaml
@@ -24,6 +24,10 @@ vm: ## a shell in the test VM, with this tree and its package installed
 report: ## measure every limit on the real kernels and write docs/isolation.md; takes 20 minutes
 	@tools/setup.sh test
 	@$(VENV)/python -m tests.isolation_report
+
+vagrant: ## the real-kernel tests in a Vagrant machine made here, without KVM; slow (ARGS="tests/system -k oom")
+	@tools/setup.sh test
+	@exec $(VENV)/python -m tests.vagrant $(ARGS)
 
 lint: ## check style and types only
 	@tools/setup.sh test

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import real_kernel
+from tests.vagrant.needs import need_vagrant
+from tests.vm.problems import Unavailable
 
 ROOT = Path(__file__).parents[1]
 # The name of the row -> how to have that VM, and the marker of what runs in it.
@@ -50,6 +52,14 @@ def read_report(path: Path) -> Counts:
     )
     reasons = Counter(each.get("message", "") for suite in suites for each in suite.iter("skipped"))
     return Counts(total - failed - skipped, failed, reasons)
+
+
+def prepare() -> None:
+    """Install what some tests can do without, where that is possible; without it they are skipped."""
+    try:
+        need_vagrant()
+    except Unavailable as problem:
+        print(f"==> vagrant/Vagrantfile will not be tested: {problem}", file=sys.stderr)
 
 
 def judge(report: Path, code: int) -> Counts:
@@ -136,6 +146,7 @@ def render(results: Mapping[str, Counts]) -> str:
 
 def main() -> int:
     """Run all of it and print the table; 0 only when nothing failed."""
+    prepare()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the VMs end with this process
     obstacle = real_kernel.obstacle()
     names = [] if obstacle is None or "--host-only" in sys.argv[1:] else list(VMS)

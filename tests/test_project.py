@@ -170,6 +170,7 @@ def test_make_has_the_promised_targets_and_explains_each() -> None:
         "test",
         "vm",
         "report",
+        "vagrant",
         "lint",
         "bench",
         "setup",
@@ -184,7 +185,15 @@ def test_make_has_the_promised_targets_and_explains_each() -> None:
     assert {line.split()[1] for line in shown.stdout.splitlines()} == make_targets()
 
 
-@pytest.mark.parametrize("script", ["tools/setup.sh", "tools/install.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "tools/setup.sh",
+        "tools/install.sh",
+        ".ci/run",
+        *(f"vagrant/{name}" for name in ("provision", "run-tests", "test-inside")),
+    ],
+)
 def test_scripts_are_executable_and_parse(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)

@@ -21,9 +21,11 @@ from tests.vm.problems import VmError
 
 ROOT = Path(__file__).parents[2]
 GUEST = Path(__file__).parent / "guest"
+BOX = ROOT / "vagrant/box"
 EPOCH = 1  # raise it to pick up Debian's updates: the key does not look at the mirror
 SIZE = "3G"  # the file is sparse
 UNUSED_DAYS = 14
+PINS = ROOT / "constraints.txt"
 PLACE = "/var/tmp/build"
 
 # Suite -> its kernels, the default one first; 6.12 for bookworm comes from its backports.
@@ -35,6 +37,10 @@ python3 python3-venv libcap2
 """
 CALLED_BY_TESTS = "curl fio make strace nginx-light redis-server postgresql"
 PACKAGES = f"{SYSTEM} {CALLED_BY_TESTS}".split()
+# What Vagrant needs, and what installing the project needs where there is no network.
+FOR_VAGRANT = "openssh-server sudo rsync qemu-guest-agent busybox-static cpio"
+TO_INSTALL = "gcc libc6-dev libcap-dev python3-dev"
+BOX_PACKAGES = f"{FOR_VAGRANT} {TO_INSTALL}".split()
 
 # Nothing of these is used in the VM.
 NOT_INSTALLED = frozenset(
@@ -48,6 +54,7 @@ class Recipe:
 
     suite: str = "bookworm"
     kernel: str = ""  # "" is the suite's own
+    box: bool = False  # with what vagrant/box adds for Vagrant
 
     def __post_init__(self) -> None:
         if self.suite not in KERNELS:
@@ -61,11 +68,21 @@ class Recipe:
     def key(self) -> str:
         """A name for everything the image is made of."""
         digest = hashlib.sha256()
-        for path in sorted(GUEST.iterdir()):
+        for path in self.files():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        parts = [self.suite, self.kernel, SIZE, str(EPOCH), *PACKAGES, requirements()]
+        parts = [self.suite, self.kernel, SIZE, str(EPOCH), *self.packages(), requirements()]
         digest.update("\0".join(parts).encode())
-        return f"{self.suite}-{self.kernel}-{digest.hexdigest()[:12]}"
+        box = "box-" if self.box else ""
+        return f"{box}{self.suite}-{self.kernel}-{digest.hexdigest()[:12]}"
+
+    def packages(self) -> list[str]:
+        """The Debian packages of the system."""
+        return [*PACKAGES, *(BOX_PACKAGES if self.box else ())]
+
+    def files(self) -> list[Path]:
+        """The files that the build uses inside the new system."""
+        guest = sorted(GUEST.iterdir())
+        return [*guest, BOX / "setup.sh", BOX / "authorized_keys", PINS] if self.box else guest
 
 
 @dataclass(frozen=True)
@@ -82,10 +99,15 @@ class Image:
     def kernel(self) -> Path:
         return self.directory / "vmlinuz"
 
+    @property
+    def initrd(self) -> Path:
+        """Only a box has one."""
+        return self.directory / "initrd"
+
 
 def requirements() -> str:
     """The pinned packages of the guest: those of the project without the tools that check style and types."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = PINS.read_text().splitlines()
     pins = [line.split("#")[0].strip() for line in lines]
     kept = [pin for pin in pins if pin and re.split(r"[=<>~! ;]", pin)[0].lower() not in NOT_INSTALLED]
     return "\n".join(kept) + "\n"
@@ -128,7 +150,7 @@ def _build(recipe: Recipe, cache: Path) -> Image:
     print(f"==> building the test VM's image {key}; this takes a minute or two", file=sys.stderr, flush=True)
     started = time.monotonic()
     with _work_directory() as work, settings.pip_settings(PLACE) as pip:
-        _prepare(work, pip)
+        _prepare(recipe, work, pip)
         log = work / "log"
         with log.open("wb") as output:
             done = subprocess.run(
@@ -159,8 +181,10 @@ def _work_directory() -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _prepare(work: Path, pip: settings.PipSettings) -> None:
-    shutil.copytree(GUEST, work / "guest")
+def _prepare(recipe: Recipe, work: Path, pip: settings.PipSettings) -> None:
+    (work / "guest").mkdir()
+    for path in recipe.files():
+        shutil.copy(path, work / "guest")
     (work / "requirements.txt").write_text(requirements())
     (work / "pip.conf").write_text(pip.text)
     (work / "copies").write_text("".join(f"{place}\t{path}\n" for place, path in pip.copies.items()))
@@ -177,7 +201,7 @@ def _environment(recipe: Recipe, work: Path) -> dict[str, str]:
 
 def _mmdebstrap(recipe: Recipe, work: Path) -> list[str]:
     options = ["--quiet", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", "--variant=minbase"]
-    options += ["--format=null", "--architectures=amd64", f"--include={','.join(PACKAGES)}"]
+    options += ["--format=null", "--architectures=amd64", f"--include={','.join(recipe.packages())}"]
     options += ["--dpkgopt=force-unsafe-io"]
     options += [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("man", "doc", "locale", "info")]
     options += ['--aptopt=APT::Install-Recommends "false"']
@@ -207,8 +231,8 @@ def _adopt(built: Path, directory: Path) -> Image:
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    for name in ("root.img", "vmlinuz"):
-        subprocess.run(["cp", "--sparse=always", "--reflink=auto", built / name, fresh / name], check=True)
+    for path in built.iterdir():
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", path, fresh / path.name], check=True)
     shutil.rmtree(directory, ignore_errors=True)
     fresh.rename(directory)
     return Image(directory)

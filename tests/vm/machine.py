@@ -135,7 +135,7 @@ def _sparse(path: Path, size: int) -> Path:
     return path
 
 
-def _die_with_parent() -> Callable[[], None]:
+def die_with_parent() -> Callable[[], None]:
     """For the child before exec: even if this process is killed with SIGKILL, the VM goes with it."""
     libc = ctypes.CDLL(None, use_errno=True)
     return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -179,7 +179,7 @@ def _check_exit(code: int) -> None:
 def _started(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(  # there is one thread: the one that serves packages ended with the build
         command,
-        preexec_fn=_die_with_parent(),  # noqa: PLW1509
+        preexec_fn=die_with_parent(),  # noqa: PLW1509
         **options,  # type: ignore[call-overload]
     )
     try:

@@ -25,7 +25,7 @@ def need_run_tools() -> None:
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         raise Unavailable(f"the test VM is built for x86_64, and this host is {platform.machine()}")
-    _need(RUN_TOOLS)
+    need(RUN_TOOLS)
 
 
 def need_build_tools() -> None:
@@ -36,13 +36,18 @@ def need_build_tools() -> None:
     """
     extra = [] if DEBIAN_KEYS.exists() else ["debian-archive-keyring"]
     if os.geteuid() != 0:
-        _need({**BUILD_TOOLS, "newuidmap": "uidmap"}, extra)
+        need({**BUILD_TOOLS, "newuidmap": "uidmap"}, extra)
         _need_subordinate_ids()
     else:
-        _need(BUILD_TOOLS, extra)
+        need(BUILD_TOOLS, extra)
 
 
-def _need(tools: dict[str, str], extra_packages: list[str] | None = None) -> None:
+def need(tools: dict[str, str], extra_packages: list[str] | None = None) -> None:
+    """Make sure that these programs are here; install their packages, and the extra ones, where possible.
+
+    Raises:
+        Unavailable: a program is not here, and this process cannot install it.
+    """
     missing = {tool: package for tool, package in tools.items() if _find(tool) is None}
     packages = sorted({*missing.values(), *(extra_packages or [])})
     if not packages:

@@ -19,7 +19,7 @@ tools=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 env -i PATH=$tools HOME=/root PIP_CONFIG_FILE="$PLACE/pip.conf" $(cat "$WORK/environment") \
     chroot "$root" sh "$PLACE/install.sh" "$SUITE" "$KERNEL"
 rm -rf "$inside"
-mv "$root/boot/vmlinuz" "$WORK/out/vmlinuz"
+mv "$root"/boot/* "$WORK/out/"
 
 # /proc, /sys and /dev are mounted here; a bind mount that is not recursive shows what lies below them.
 bare=$(mktemp -d)

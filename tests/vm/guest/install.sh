@@ -25,7 +25,7 @@ $pip install --no-deps --no-index --find-links /opt/wheels -r "$here/requirement
 /opt/venv/bin/python -m pip check
 /opt/venv/bin/python -c 'import prctl, pytest'
 # shellcheck disable=SC2086
-apt-get purge -y -qq --auto-remove $compiler
+[ -x "$here/setup.sh" ] || apt-get purge -y -qq --auto-remove $compiler
 
 # --- the kernel, unpacked without its installation scripts: there is no initrd and no boot loader --------------
 
@@ -56,7 +56,6 @@ cp "$here/kernel/unpacked/boot/vmlinuz-$release" /boot/vmlinuz
 echo 5b1ac4401ec64b0c8f0000000000c600 >/etc/machine-id # a fixed one: no first-boot preset pass
 echo vm >/etc/hostname
 printf '127.0.0.1 localhost vm\n::1 localhost\n' >/etc/hosts
-rm -f /etc/resolv.conf
 mkdir -p /etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=volatile\n' >/etc/systemd/journald.conf.d/vm.conf
 useradd --create-home --shell /bin/bash tester
@@ -82,5 +81,9 @@ install -m 755 "$here/bh-job" "$here/bh-end" "$here/install-project" /usr/local/
 install -m 644 "$here/bh-job.service" /etc/systemd/system/
 systemctl enable -q bh-job.service
 
+# What another use of this system adds, if there is one: vagrant/box.
+[ ! -x "$here/setup.sh" ] || "$here/setup.sh"
+
 apt-get clean
-rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list.d/backports.list
+rm -rf /etc/resolv.conf /var/lib/apt/lists/* /var/cache/apt/*.bin
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list.d/backports.list
