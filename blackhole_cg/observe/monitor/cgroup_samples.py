@@ -43,13 +43,14 @@ class CgroupReader:
         """Fill in what the files say; False when the cgroup has gone."""
         for file, descriptor in self._descriptors.items():
             try:
-                text = os.pread(descriptor, READ_BYTES, 0)
+                _FILES[file](reading, os.pread(descriptor, READ_BYTES, 0))
             except OSError as cause:
                 if cause.errno == errno.ENODEV:  # the directory has been removed
                     self._is_gone = True
                     return False
-                continue  # for example EOPNOTSUPP: PSI is built in and switched off
-            _FILES[file](reading, text)
+                # otherwise unknown, for example EOPNOTSUPP: PSI is built in and switched off
+            except ValueError:
+                continue  # not what this file contains: unknown, too
         return not self._is_gone
 
     def close(self) -> None:
