@@ -8,6 +8,7 @@ Source: kernel Documentation/accounting/psi.rst, Monitoring for pressure thresho
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -20,7 +21,6 @@ WINDOW_USEC: Final = 2_000_000
 """The time stalls are summed over; whole multiples of 2 s are open to ordinary users (kernel 6.5)."""
 
 _EVENTS: Final = "memory.events"
-_ONCE: Final = select.EPOLLONESHOT
 
 
 class PressureAlarms:
@@ -56,27 +56,31 @@ class PressureAlarm:
     def __init__(self, changes: ChangeWatch, ring: Callable[[], None]) -> None:
         self._changes = changes
         self._ring = ring
-        self._descriptors: list[int] = []
+        self._is_armed = True
         self._events: int | None = None
-        self._rung: set[int] = set()
+        self._triggers: list[tuple[int, select.epoll]] = []
 
     @property
     def is_set(self) -> bool:
         """Whether there is anything that could ring."""
-        return bool(self._descriptors)
+        return self._events is not None or bool(self._triggers)
 
     def add_events(self, path: str) -> None:
         """Ring when the file changes."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return  # no memory controller here, or no descriptor left: sampling goes on without
-        self._events = descriptor
         self._read_events()  # what happened before is not news
-        self._watch(descriptor)
+        self._changes.add(self._events, self._rang, select.EPOLLONESHOT)
 
     def add_pressure(self, path: str, percent: float) -> None:
-        """Ring when some task stalled for that part of the window."""
+        """Ring when some task stalled for that part of the window.
+
+        Each trigger has an epoll of its own, because it is told of only once: to whoever polls first. The
+        loop's look at a common epoll would use that up, and leave nobody to say which trigger it was.
+        Source: kernel/sched/psi.c, psi_trigger_poll; fs/eventpoll.c, __ep_eventpoll_poll.
+        """
         stall_usec = max(1, min(WINDOW_USEC, round(WINDOW_USEC * percent / 100)))
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,37 +88,44 @@ class PressureAlarm:
             return
         try:
             os.write(descriptor, f"some {stall_usec} {WINDOW_USEC}\0".encode())
-        except OSError:  # PSI is switched off, or the kernel does not let this user
+            epoll = select.epoll()
+        except OSError:  # PSI is switched off, the kernel does not let this user, or no descriptor is left
             os.close(descriptor)
             return
-        self._watch(descriptor)
+        epoll.register(descriptor, select.EPOLLPRI | select.EPOLLET)
+        asyncio.get_running_loop().add_reader(epoll.fileno(), self._stalled, epoll)
+        self._triggers.append((descriptor, epoll))
 
     def rearm(self) -> None:
-        """Let it ring again; what happened since it rang rings at once."""
-        if self._events in self._rung:
+        """Let it ring again."""
+        self._is_armed = True
+        if self._events is not None:
             self._read_events()
-        for descriptor in self._rung:
-            self._changes.rearm(descriptor, _ONCE)
-        self._rung.clear()
+            self._changes.rearm(self._events, select.EPOLLONESHOT)
 
     def close(self) -> None:
         """End the watch."""
-        for descriptor in self._descriptors:
-            self._changes.discard(descriptor)
+        if self._events is not None:
+            self._changes.discard(self._events)
+            os.close(self._events)
+            self._events = None
+        for descriptor, epoll in self._triggers:
+            asyncio.get_running_loop().remove_reader(epoll.fileno())
+            epoll.close()
             os.close(descriptor)
-        self._descriptors.clear()
-        self._rung.clear()
+        self._triggers.clear()
+
+    def _rang(self) -> None:
+        if self._is_armed:
+            self._is_armed = False
+            self._ring()
+
+    def _stalled(self, epoll: select.epoll) -> None:
+        epoll.poll(0)  # a cgroup that was removed is an error that would be ready for ever
+        self._rang()
 
     def _read_events(self) -> None:
         """Reading is what lets the kernel announce the next change."""
         assert self._events is not None
         with contextlib.suppress(OSError):  # the cgroup has been removed
             os.pread(self._events, 4096, 0)
-
-    def _watch(self, descriptor: int) -> None:
-        def changed() -> None:
-            self._rung.add(descriptor)
-            self._ring()
-
-        self._descriptors.append(descriptor)
-        self._changes.add(descriptor, changed, _ONCE)

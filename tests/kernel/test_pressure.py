@@ -83,8 +83,7 @@ def test_a_cgroup_that_was_removed_is_no_error(cgroup, stalling):
         alarm = alarms.watch(str(cgroup), {"cpu.pressure": 10}, rung.set)
         assert alarm is not None
         (cgroup / "cgroup.kill").write_text("1")
-        while "populated 1" in (cgroup / "cgroup.events").read_text():
-            await asyncio.sleep(0.05)
+        eventually(lambda: "populated 0" in (cgroup / "cgroup.events").read_text(), "it is empty")
         cgroup.rmdir()
         await asyncio.sleep(0.1)
         alarm.rearm()

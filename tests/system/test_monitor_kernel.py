@@ -25,7 +25,8 @@ NEEDED = ("cpu", "memory", "io", "pids")
 MIB = 2**20
 HUNGRY = "hoard = []\nwhile True: hoard.append(b'x' * 2**20); time.sleep(0.01)"
 WRITE_ONCE = (
-    "file = open('/var/tmp/bh-monitor', 'wb')\nfile.write(b'x' * 2**22)\nfile.flush()\nos.fsync(file.fileno())\n"
+    "file = open('/var/tmp/bh-monitor', 'wb')\nfile.write(b'x' * 2**22)\nfile.flush()\n"
+    "os.fsync(file.fileno())\n"
     "os.unlink('/var/tmp/bh-monitor')\n"
 )
 

@@ -9,7 +9,7 @@ from blackhole_cg.core.config.bounds import parse_bound
 from blackhole_cg.core.config.messages import Finding
 from blackhole_cg.core.config.models import Orchestrator
 from blackhole_cg.core.config.monitor_models import Monitor, Rule
-from blackhole_cg.core.config.monitor_resolve import rule_name
+from blackhole_cg.core.config.resolve_monitor import rule_name
 from blackhole_cg.core.config.service_models import Service
 from blackhole_cg.core.config.tree import KeyPath
 from blackhole_cg.core.monitor_spec import ActionKind, Bound, Metric, Whole

@@ -13,7 +13,7 @@ from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config
-from blackhole_cg.core.config.monitor_resolve import resolve_monitor
+from blackhole_cg.core.config.resolve_monitor import resolve_monitor
 from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
