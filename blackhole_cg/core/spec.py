@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from blackhole_cg.core.monitor_spec import MonitorSpec
 from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
 from blackhole_cg.core.words import Condition, Isolation, Max, RestartWhen, ServiceType
 
@@ -105,6 +106,7 @@ class ServiceSpec:
     limits: ResourceLimits = ResourceLimits()
     oom_score_adj: int = 0
     restart: RestartPolicy = RestartPolicy()
+    monitor: MonitorSpec = field(default_factory=MonitorSpec)
     stop: StopPolicy = StopPolicy()
     security: SecuritySpec = SecuritySpec()
     logs: LogPolicy = LogPolicy()

@@ -1,26 +1,21 @@
-"""Waiting for cgroups to become empty, any number of them through one descriptor of the event loop.
-
-The kernel marks cgroup.events as changed with EPOLLPRI, which asyncio does not watch for; an epoll can itself
-be watched for reading, so all the files go into one of our own and the loop watches that.
-"""
+"""Waiting for cgroups to become empty, any number of them through one descriptor of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
-import select
 
 from blackhole_cg.errors import CgroupGoneError
 from blackhole_cg.kernel.cgroup import Cgroup, parse_populated
+from blackhole_cg.kernel.changes import ChangeWatch
 
 
 class EmptinessWatch:
     """The waiters of one event loop. Costs nothing while nobody waits."""
 
     def __init__(self) -> None:
-        self._epoll: select.epoll | None = None
-        self._changed: dict[int, asyncio.Event] = {}
+        self._changes = ChangeWatch()
         self._waiting: dict[Cgroup, list[asyncio.Event]] = {}
 
     async def until_empty(self, cgroup: Cgroup) -> None:
@@ -35,13 +30,13 @@ class EmptinessWatch:
         changed = asyncio.Event()
         self._waiting.setdefault(cgroup, []).append(changed)
         try:
-            self._add(descriptor, changed)
+            self._changes.add(descriptor, changed.set)
             # Reading is what re-arms the kernel's notification, so a change after this read is never lost.
             while _read_populated(descriptor):
                 await changed.wait()
                 changed.clear()
         finally:
-            self._discard(descriptor)
+            self._changes.discard(descriptor)
             os.close(descriptor)
             self._forget(cgroup, changed)
 
@@ -55,38 +50,14 @@ class EmptinessWatch:
             changed.set()
 
     def close(self) -> None:
-        """Close the epoll; only when nobody waits any more."""
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = None
-
-    def _add(self, descriptor: int, changed: asyncio.Event) -> None:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-        self._epoll.register(descriptor, select.EPOLLPRI | select.EPOLLET)
-        if not self._changed:
-            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._dispatch)
-        self._changed[descriptor] = changed
-
-    def _discard(self, descriptor: int) -> None:
-        if self._changed.pop(descriptor, None) is None or self._epoll is None:
-            return
-        self._epoll.unregister(descriptor)
-        if not self._changed:
-            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+        """Give back what is held; only when nobody waits any more."""
+        self._changes.close()
 
     def _forget(self, cgroup: Cgroup, changed: asyncio.Event) -> None:
         waiting = self._waiting[cgroup]
         waiting.remove(changed)
         if not waiting:
             del self._waiting[cgroup]
-
-    def _dispatch(self) -> None:
-        if self._epoll is None:
-            return
-        for descriptor, _ in self._epoll.poll(0):
-            if descriptor in self._changed:
-                self._changed[descriptor].set()
 
 
 def _read_populated(descriptor: int) -> bool:

@@ -11,6 +11,7 @@ from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.kinds import suggest
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.messages import Finding
+from blackhole_cg.core.config.monitor_checks import check_monitor
 from blackhole_cg.core.config.probe_checks import check_probes, probe_texts
 from blackhole_cg.core.config.resource_models import MIB
 from blackhole_cg.core.config.service_kinds import split_command
@@ -191,6 +192,12 @@ def _oneshot_restart(path: KeyPath, service: Service) -> Iterator[Finding]:
         yield Finding((*path, "restart", "policy"), message, looks_at=((*path, "type"),))
 
 
+def _monitor(loaded: LoadedConfig) -> Iterator[Finding]:
+    orchestrator = loaded.config.runtime.orchestrator
+    for name, service in loaded.config.services.items():
+        yield from check_monitor(("services", name), service, orchestrator)
+
+
 def _delays(loaded: LoadedConfig) -> Iterator[Finding]:
     policy = (*_ORCHESTRATOR, "restart_policy")
     default = loaded.config.runtime.orchestrator.restart_policy
@@ -222,4 +229,5 @@ _RULES: tuple[_Rule, ...] = (
     _each(_oneshot_restart),
     _each(check_probes),
     _delays,
+    _monitor,
 )

@@ -98,18 +98,19 @@ def _chapters(model: type[Section], path: str, described: dict[type[Section], st
         held = section_of(field.annotation)
         yield _row(key, field, described.get(held) if held else None)
         if held is not None and held not in described:
-            is_map = get_origin(field.annotation) is dict
-            described[held] = f"{path}.{key}".lstrip(".") + (_MAP_KEYS[key] if is_map else "")
+            has_keys = get_origin(field.annotation) in (dict, tuple)
+            described[held] = f"{path}.{key}".lstrip(".") + (_INNER_KEYS[key] if has_keys else "")
             inner.append((held, described[held]))
     yield ""
     for held, held_path in inner:
         yield from _chapters(held, held_path, described)
 
 
-_MAP_KEYS: Final = {"services": ".NAME", "io_max": ".DEVICE", "depends_on": ".NAME"}
+_INNER_KEYS: Final = {"services": ".NAME", "io_max": ".DEVICE", "depends_on": ".NAME", "rules": "[N]"}
 _SECTION_FORMS: Final = {
     "depends_on": "list of names, or mapping, see below",
     "services": "mapping of names, see below",
+    "rules": "list of mappings, see below",
     "io_max": "mapping of devices (a path such as /dev/sda, or MAJOR:MINOR), see below",
 }
 

@@ -82,6 +82,8 @@ def model_at(path: KeyPath) -> type[Section] | None:
             here = _held(fields[step].annotation) if isinstance(step, str) and step in fields else None
         elif get_origin(here) is dict:
             here = get_args(here)[1]
+        elif get_origin(here) is tuple:
+            here = get_args(here)[0]
         else:
             return None
     return here if isinstance(here, type) and issubclass(here, Section) else None

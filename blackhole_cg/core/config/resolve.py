@@ -13,6 +13,7 @@ from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.resolve_monitor import resolve_monitor
 from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
@@ -49,6 +50,7 @@ _NOT_HASHED: Final = frozenset(
         "start_timeout_seconds",
         "depends_on",
         "restart",
+        "monitor",
         "stop",
         "logs",
         "probes",
@@ -120,6 +122,7 @@ class _Resolver:
             limits=_limits(service.resources),
             oom_score_adj=service.oom_score_adj,
             restart=_restart(service),
+            monitor=resolve_monitor(service.monitor),
             stop=StopPolicy(service.stop.signal, service.stop.timeout),
             security=SecuritySpec(service.security.no_new_privileges, service.security.capabilities),
             logs=_logs(service),

@@ -37,7 +37,7 @@ def sections() -> list[type[Section]]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section a type holds, be it directly, optionally, or as the values of a mapping."""
+    """The section a type holds: itself, optionally, as the values of a mapping or the items of a list."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate

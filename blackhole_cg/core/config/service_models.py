@@ -19,6 +19,7 @@ from blackhole_cg.core.config.kinds import (
     Words,
     describe,
 )
+from blackhole_cg.core.config.monitor_models import Monitor
 from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, ReadinessProbe, StartupProbe
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
@@ -223,6 +224,7 @@ class Service(Section):
     readiness_probe: ReadinessProbe | None = optional_section("How it is asked whether it can do its work.")
     liveness_probe: LivenessProbe | None = optional_section("How it is asked whether it still works.")
     restart: Restart = section(Restart, "Restarts after an exit.")
+    monitor: Monitor = section(Monitor, "How it is watched, and what happens when it goes out of bounds.")
     stop: Stop = section(Stop, "How it is stopped.")
     security: Security = section(Security, "Privileges.")
     logs: ServiceLogs = section(ServiceLogs, "Its log file.")

@@ -109,6 +109,19 @@ _resources = {
     "processes": st.sampled_from([100, "max"]),
     "rlimits": st.just({"as": "1G", "core": 0, "cpu": "1m", "stack": "max", "nice": 20}),
 }
+_rules = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["a", "b: c", "5"]),
+        "metric": st.sampled_from(["memory_bytes", "cpu_percent"]),
+        "above": st.sampled_from(["20% of host", "1000", 7]),
+    },
+    optional={
+        "until": st.just("0"),
+        "for": _spans,
+        "action": st.sampled_from(["log", "restart", "freeze"]),
+        "cooldown": _spans,
+    },
+)
 _service = st.fixed_dictionaries(
     {},
     optional={
@@ -136,6 +149,14 @@ _service = st.fixed_dictionaries(
         ),
         "stop": st.fixed_dictionaries(
             {}, optional={"signal": st.sampled_from(["INT", "SIGUSR1"]), "timeout": _spans}
+        ),
+        "monitor": st.fixed_dictionaries(
+            {},
+            optional={
+                "interval": _spans,
+                "grace": _spans,
+                "rules": st.lists(_rules, max_size=3, unique_by=lambda rule: rule["name"]),
+            },
         ),
         "security": st.just({"capabilities": ["cap_chown"]}),
         "config": st.dictionaries(_printable, st.recursive(_printable.map(escape), st.lists), max_size=3),

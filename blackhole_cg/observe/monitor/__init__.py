@@ -1,0 +1,1 @@
+"""Watching what services use: samples of cgroups and processes, fed to the rules of core."""
