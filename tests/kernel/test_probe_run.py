@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,10 +186,11 @@ def test_close_kills_all(machine: Machine) -> None:
     async def scenario() -> None:
         commands = machine.host.probe_commands()
         await commands.close()
-        asked = [
-            asyncio.create_task(commands.run(spec, ("sleep", "1000"), 10 * LONG_SECONDS)) for _ in range(3)
-        ]
-        await eventually(lambda: len(probe_cgroups(machine)) == 3, "each has a cgroup of its own")
+        command = shell("echo > here-$$; exec sleep 1000")
+        asked = [asyncio.create_task(commands.run(spec, command, 10 * LONG_SECONDS)) for _ in range(3)]
+        here = machine.base / "data" / "web"
+        await eventually(lambda: len(list(here.glob("here-*"))) == 3, "all three run")
+        assert len(probe_cgroups(machine)) == 3
         await commands.close()
         assert probe_cgroups(machine) == []
         for task in asked:
@@ -272,7 +274,7 @@ def test_its_limits_are_in_force_and_its_own(machine: Machine) -> None:
         commands = machine.host.probe_commands()
         found = await commands.run(spec, shell(here + read), LONG_SECONDS)
         assert found.output == f"{LIMITS.memory_max_bytes}\n0\n64\n100000 100000\n"
-        hog = await commands.run(spec, shell("x=$(head -c 500000000 /dev/zero | tr '\\0' x)"), LONG_SECONDS)
+        hog = await commands.run(spec, (sys.executable, "-c", "x = b'x' * (300 << 20)"), LONG_SECONDS)
         assert hog.status is not None and hog.status.oom_killed
         assert "oom_kill 0\n" in (machine.root / "web/memory.events").read_text()
         assert is_alive(run.pid)

@@ -123,6 +123,11 @@ def test_a_connection_is_not_inherited_by_services() -> None:
     in_time(scenario())
 
 
+def _patience(target: Target) -> float:
+    """A silent server accepts, and answers nothing else."""
+    return PATIENCE_SECONDS if isinstance(target, TcpTarget) else IMPATIENCE_SECONDS
+
+
 def test_no_probe_starts_a_thread_or_keeps_a_descriptor(tmp_path: Path) -> None:
     """The supervisor forks, so it has one thread."""
 
@@ -139,7 +144,7 @@ def test_no_probe_starts_a_thread_or_keeps_a_descriptor(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
                 before = set(os.listdir("/proc/self/fd"))
                 answers: list[Answer] = await asyncio.gather(
-                    *(ask_once(target, IMPATIENCE_SECONDS) for target in targets)
+                    *(ask_once(target, _patience(target)) for target in targets)
                 )
                 assert [answer.ok for answer in answers].count(True) == 2
                 assert threading.active_count() == 1
