@@ -53,6 +53,8 @@ class HostFacts:
     cgroup_problem: str | None  # why there is no cgroup_root
     controllers: Mapping[str, str | None]  # controller -> None when usable, else why not
     cgroup_kill: bool = True  # cgroup.kill exists (kernel 5.14)
+    cpus: int | None = None
+    memory_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object `GET /v1/host` shows."""
@@ -66,6 +68,8 @@ class HostFacts:
                 name: {"available": reason is None, "reason": reason}
                 for name, reason in self.controllers.items()
             },
+            "cpus": self.cpus,
+            "memory_bytes": self.memory_bytes,
         }
 
 

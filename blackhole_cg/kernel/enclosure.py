@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from blackhole_cg.core.facts import Usage
+from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.kernel.adjust import adjust, thaw
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 
@@ -33,6 +35,15 @@ class Enclosure(Protocol):
 
     def usage(self) -> Usage:
         """What they use now."""
+
+    def processes(self) -> list[int]:
+        """Who they are."""
+
+    async def adjust(self, action: Action) -> None:
+        """Freeze them, reclaim memory or change weights. Raises KernelError."""
+
+    def thaw(self) -> None:
+        """Let them go on, if they are frozen. Raises KernelError."""
 
     async def remove(self) -> None:
         """Give the enclosure back. May be called again."""
@@ -86,6 +97,20 @@ class CgroupEnclosure:
     def usage(self) -> Usage:
         """See `Enclosure`."""
         return Usage() if self._removed else self._cgroup.usage()
+
+    def processes(self) -> list[int]:
+        """See `Enclosure`."""
+        return [] if self._removed else self._cgroup.processes()
+
+    async def adjust(self, action: Action) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            await adjust(self._cgroup, action)
+
+    def thaw(self) -> None:
+        """See `Enclosure`."""
+        if not self._removed:
+            thaw(self._cgroup)
 
     async def remove(self) -> None:
         """Remove the cgroup. Raises CgroupError when it is still in use after about a second."""

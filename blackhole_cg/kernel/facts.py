@@ -59,6 +59,8 @@ def read_host_facts(place: CgroupPlace, base: Path = Path("/")) -> HostFacts:
         cgroup_problem=place.problem,
         controllers=_controller_reasons(place, base),
         cgroup_kill=parse_kernel_version(release) >= KILL_SINCE,
+        cpus=os.cpu_count(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 
 

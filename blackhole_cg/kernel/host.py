@@ -22,6 +22,7 @@ from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess
 from blackhole_cg.kernel.preexec import preexec_steps
+from blackhole_cg.kernel.pressure import PressureAlarms
 from blackhole_cg.kernel.probe_run import ProbeCommands
 from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
@@ -61,6 +62,7 @@ class LinuxHost:
         self._own_process: OwnProcess | None = None
         self._launcher: Launcher | None = None
         self._commands: ProbeCommands | None = None
+        self._alarms = PressureAlarms()
 
     @property
     def facts(self) -> HostFacts:
@@ -111,9 +113,14 @@ class LinuxHost:
 
     @property
     def commands(self) -> ProbeCommands:
-        """Runs the commands of exec probes."""
+        """Runs the commands of exec probes, each in a cgroup of its own."""
         assert self._commands is not None, "open() comes first"
         return self._commands
+
+    @property
+    def alarms(self) -> PressureAlarms:
+        """Watches cgroups for a shortage of memory, and for stalls."""
+        return self._alarms
 
     def launch(self, spec: ServiceSpec, run_id: int) -> LinuxRun:
         """Make the cgroup, write and verify its limits, and fork; needs a running event loop.
@@ -137,11 +144,6 @@ class LinuxHost:
         """
         assert self._launcher is not None, "open() comes first"
         return await clear_leftovers(self._launcher, name)
-
-    def probe_commands(self) -> ProbeCommands:
-        """What runs the commands of exec probes, each in a cgroup of its own."""
-        assert self._launcher is not None, "open() comes first"
-        return ProbeCommands(self._launcher)
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
         """Create the service's FIFOs if need be and return non-blocking descriptors to read them.
@@ -173,6 +175,7 @@ class LinuxHost:
     def close(self) -> None:
         """Give back what `open` claimed: empty cgroup directories, descriptors."""
         self._watch.close()
+        self._alarms.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()
         if self._own_process is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
+from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
 from blackhole_cg.kernel.preexec import Step
@@ -111,6 +112,18 @@ class LinuxRun:
         """Kill every process of the run, the one that is on its way to exec included."""
         self._process.signal(signal.SIGKILL)
         self._enclosure.kill()
+
+    def processes(self) -> list[int]:
+        """Every process of the run."""
+        return self._enclosure.processes()
+
+    async def adjust(self, action: Action) -> None:
+        """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
+        await self._enclosure.adjust(action)
+
+    def thaw(self) -> None:
+        """Let the run go on, if it is frozen. Raises KernelError."""
+        self._enclosure.thaw()
 
     def usage(self) -> Usage:
         """What the run uses now."""

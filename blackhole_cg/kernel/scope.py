@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from blackhole_cg.core.facts import Usage
+from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.errors import KernelError
 from blackhole_cg.kernel.memory import proportional_bytes
 from blackhole_cg.kernel.procfs import read_kernel_file
@@ -97,6 +98,17 @@ class ProcessScope:
         ticks = sum(member.cpu_ticks for member in members)
         memory_bytes = proportional_bytes(member.pid for member in members)
         return Usage(ticks / os.sysconf("SC_CLK_TCK"), memory_bytes, len(members))
+
+    def processes(self) -> list[int]:
+        """See `Enclosure`."""
+        return [member.pid for member in self._members()]
+
+    async def adjust(self, action: Action) -> None:
+        """See `Enclosure`: a cgroup could. Raises KernelError."""
+        raise KernelError(str(action.kind), f"the run of {self._main_pid} without a cgroup", errno.ENOTSUP)
+
+    def thaw(self) -> None:
+        """See `Enclosure`: nothing is ever frozen."""
 
     async def remove(self) -> None:
         """See `Enclosure`: nothing to give back, but it must be empty. Raises KernelError with EBUSY."""

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
+from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
+from blackhole_cg.observe.monitor.monitor import Alarms
 from blackhole_cg.observe.probes.exec import CommandRunner
 
 
@@ -59,6 +61,15 @@ class Run(Protocol):
     def kill(self) -> None:
         """Kill every process of the run."""
 
+    def processes(self) -> list[int]:
+        """Every process of the run."""
+
+    async def adjust(self, action: Action) -> None:
+        """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
+
+    def thaw(self) -> None:
+        """Let the run go on, if it is frozen: nothing but SIGKILL reaches it before. Raises KernelError."""
+
     def usage(self) -> Usage:
         """What the run uses now."""
 
@@ -98,6 +109,10 @@ class Host(Protocol):
 
     def open(self) -> None:
         """Claim the cgroup root and enable the controllers. Raises CgroupError; touches no service."""
+
+    @property
+    def alarms(self) -> Alarms:
+        """What tells at once that a cgroup is short of memory, or stalls."""
 
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.

@@ -49,7 +49,7 @@ class Surroundings:
     output: Callable[[ServiceSpec], Output]
     events: EventSink
     states: StateSink
-    changed: Callable[[], None] = lambda: None  # some service has a new status
+    changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
 
 
 class Services:
@@ -150,4 +150,4 @@ class Services:
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
         self._gate.note(runner)
-        self._surroundings.changed()
+        self._surroundings.changed(runner)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.server import ControlServer
-from blackhole_cg.core.facts import EventRecord, HostFacts, LimitProblem, ServiceInfo
-from blackhole_cg.core.plan import Plan, compare
+from blackhole_cg.core.facts import HostFacts, LimitProblem, ServiceInfo
+from blackhole_cg.core.plan import ChangeKind, Plan, compare
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
@@ -31,16 +31,19 @@ from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
 from blackhole_cg.observe.state_store import StateStore
-from blackhole_cg.runner.clock import Clock, loop_clock, wall_text
+from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
+from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.lock import RuntimeLock
+from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Supervisor:
     services: Services
     events: EventStore
     outputs: Outputs
+    watching: Watching
 
     def __init__(
         self,
@@ -121,7 +125,7 @@ class Supervisor:
             raise
 
     async def _open(self) -> None:
-        clock = self._clock = loop_clock()
+        clock = loop_clock()
         self.paths.make()
         lock = RuntimeLock(self.paths.lock)
         lock.acquire()
@@ -137,14 +141,19 @@ class Supervisor:
         self._stack.callback(database.close)
         self.events = EventStore(database)
         self._stack.callback(self.events.close)
+        self._notes = Notes(self.events, clock, self._run_id_of)
         self._states = StateStore(database)
-        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._record_trouble)
+        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
-        around = Surroundings(self._host, clock, self.outputs.open, self.events, self._states, self.on_change)
+        self.watching = Watching(self._host, clock.now, self._notes.rule)
+        self._stack.callback(self.watching.close)
+        around = Surroundings(
+            self._host, clock, self.outputs.open, self.events, self._states, self._note_change
+        )
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
-        self._record_problems(problems)
+        self._notes.limits(problems)
         group = self.spec.runtime.control_group
         server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
         await server.open()
@@ -228,7 +237,7 @@ class Supervisor:
             problems = self._check_isolation(new)
             await self._apply(new, plan)
             changed = {change.service for change in plan.changes}
-            self._record_problems([problem for problem in problems if problem.service in changed])
+            self._notes.limits([problem for problem in problems if problem.service in changed])
             return plan
 
     async def _read_source(self) -> SupervisorSpec:
@@ -238,12 +247,18 @@ class Supervisor:
 
     async def _apply(self, new: SupervisorSpec, plan: Plan) -> None:
         old = self.spec
-        step = Reload(self.services, self.outputs, self.events, self._record_reload)
+        step = Reload(self.services, self.outputs, self.events, self._notes.config)
         self._refuse_when_stopping()
         await step.take_away(old, new, plan)
         self._refuse_when_stopping()
         for name in step.install(new, plan):
             self._states.forget(name)
+            self.watching.forget(name)
+        self.watching.reconfigure(
+            self.services.runners[change.service]
+            for change in plan.changes
+            if change.kind is ChangeKind.LIVE and "monitor" in change.keys
+        )
         self.spec = new
         if new.runtime.log_level != old.runtime.log_level:
             logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
@@ -341,7 +356,7 @@ class Supervisor:
         status = self.services.runners[name].status
         return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
 
-    # ---- limits and losses ----
+    # ---- what is seen ----
 
     def _check_isolation(self, spec: SupervisorSpec) -> list[LimitProblem]:
         """The limits that cannot be enforced. Raises IsolationError where that is refused."""
@@ -350,27 +365,12 @@ class Supervisor:
             raise IsolationError([str(problem) for problem in problems])
         return problems
 
-    def _record_problems(self, problems: Sequence[LimitProblem]) -> None:
-        """An event for each limit of each service; in the log, one warning for each reason."""
-        for problem in problems:
-            limit = str(problem).removeprefix(f"{problem.service}: ")
-            self._record(problem.service, "limit", f"not enforced: {limit}")
-        for reason in dict.fromkeys(problem.reason for problem in problems):
-            same = [problem for problem in problems if problem.reason == reason]
-            limits = ", ".join(dict.fromkeys(problem.limit for problem in same))
-            services = ", ".join(dict.fromkeys(problem.service for problem in same))
-            _log.warning("not enforced: %s (%s) of %s", limits, reason, services)
+    def _note_change(self, runner: ServiceRunner) -> None:
+        self.watching.note(runner)
+        self.on_change()
 
-    def _record_reload(self, service: str, detail: str) -> None:
-        self._record(service, "config", detail)
-
-    def _record_trouble(self, service: str, detail: str) -> None:
-        self._record(service, "log", detail)
-
-    def _record(self, service: str, kind: str, detail: str) -> None:
-        run_id = self.services.runners[service].status.run_id
-        at_wall = wall_text(self._clock.wall())
-        self.events.append(EventRecord(at_wall, service, run_id, kind, None, None, Reason.UNKNOWN, detail))
+    def _run_id_of(self, name: str) -> int:
+        return self.services.runners[name].status.run_id
 
 
 def _settle_memory() -> None:

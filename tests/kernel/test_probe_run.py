@@ -57,7 +57,7 @@ def result_of(
     spec = machine.spec("sleep", "1000", name="web", **changes)
 
     async def scenario() -> CommandResult:
-        return await machine.host.probe_commands().run(spec, shell(script), timeout_seconds)
+        return await machine.host.commands.run(spec, shell(script), timeout_seconds)
 
     made: CommandResult = in_time(scenario())
     return made
@@ -88,7 +88,7 @@ def test_it_is_in_a_cgroup_of_its_own_beside_the_service(machine: Machine) -> No
     async def scenario() -> None:
         run = await machine.start(spec)
         command = shell("cat /proc/self/cgroup; sleep 0.1")
-        asked = asyncio.create_task(machine.host.probe_commands().run(spec, command, LONG_SECONDS))
+        asked = asyncio.create_task(machine.host.commands.run(spec, command, LONG_SECONDS))
         await eventually(lambda: probe_cgroups(machine), "the command has a cgroup")
         assert run.usage().pids == 1
         lines = (await asked).output.splitlines()
@@ -150,7 +150,7 @@ def test_what_cannot_be_started_is_said_and_leaves_nothing(machine: Machine) -> 
 
 
 async def _run(machine: Machine, spec: object, argv: tuple[str, ...]) -> CommandResult:
-    return await machine.host.probe_commands().run(spec, argv, LONG_SECONDS)  # type: ignore[arg-type]
+    return await machine.host.commands.run(spec, argv, LONG_SECONDS)  # type: ignore[arg-type]
 
 
 def test_the_file_that_is_handed_to_the_service_stays(machine: Machine) -> None:
@@ -167,7 +167,7 @@ def test_cancelled_means_killed(machine: Machine) -> None:
     spec = machine.spec("sleep", "1000", name="web")
 
     async def scenario() -> None:
-        commands = machine.host.probe_commands()
+        commands = machine.host.commands
         asked = asyncio.create_task(commands.run(spec, ("sleep", "1000"), LONG_SECONDS))
         await eventually(lambda: probe_cgroups(machine), "the command has a cgroup")
         asked.cancel()
@@ -184,7 +184,7 @@ def test_close_kills_all(machine: Machine) -> None:
     spec = machine.spec("sleep", "1000", name="web")
 
     async def scenario() -> None:
-        commands = machine.host.probe_commands()
+        commands = machine.host.commands
         await commands.close()
         command = shell("echo > here-$$; exec sleep 1000")
         asked = [asyncio.create_task(commands.run(spec, command, 10 * LONG_SECONDS)) for _ in range(3)]
@@ -206,7 +206,7 @@ def test_what_an_earlier_supervisor_left_is_cleared_away(machine: Machine) -> No
     left = sleeper(machine.root / f"{CGROUP_PREFIX}web-1/cgroup.procs")
     service = sleeper(machine.root / "web/cgroup.procs")
     try:
-        in_time(machine.host.probe_commands().clear())
+        in_time(machine.host.commands.clear())
         assert probe_cgroups(machine) == []
         assert left.wait() == -9
         assert is_alive(service.pid)
@@ -231,7 +231,7 @@ def test_one_that_withstands_being_killed_is_not_followed_by_another(
 
         monkeypatch.setattr(LinuxRun, "emptied", withstand)
         monkeypatch.setattr(probe_run, "END_SECONDS", 0.01)
-        commands = machine.host.probe_commands()
+        commands = machine.host.commands
         assert (await commands.run(spec, ("sleep", "1000"), 0.1)).status is None
         with pytest.raises(SpawnError, match="the last one was killed and is still there"):
             await commands.run(spec, ("sleep", "1000"), 0.1)
@@ -251,7 +251,7 @@ def test_without_cgroups_the_service_and_its_command_are_told_apart(unenclosed: 
 
     async def scenario() -> None:
         run = await unenclosed.start(spec)
-        commands = unenclosed.host.probe_commands()
+        commands = unenclosed.host.commands
         found = await commands.run(spec, shell(f"touch {ready}; sleep 1000 & echo $!; wait"), SHORT_SECONDS)
         assert found.status is None
         assert not is_alive(int(found.output))
@@ -271,7 +271,7 @@ def test_its_limits_are_in_force_and_its_own(machine: Machine) -> None:
     async def scenario() -> None:
         run = await machine.start(spec)
         assert machine.root is not None
-        commands = machine.host.probe_commands()
+        commands = machine.host.commands
         found = await commands.run(spec, shell(here + read), LONG_SECONDS)
         assert found.output == f"{LIMITS.memory_max_bytes}\n0\n64\n100000 100000\n"
         hog = await commands.run(spec, (sys.executable, "-c", "x = b'x' * (300 << 20)"), LONG_SECONDS)

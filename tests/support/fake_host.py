@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
+from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
@@ -46,6 +47,8 @@ class FakeRun:
     started_ticks: int = 1
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
+    adjusted: list[Action] = field(default_factory=list)
+    thawed: int = 0
     killed: bool = False
     closed: bool = False
 
@@ -94,6 +97,15 @@ class FakeRun:
         if not self._emptied.done():
             self._emptied.set_result(None)
 
+    def processes(self) -> list[int]:
+        return [self.pid]
+
+    async def adjust(self, action: Action) -> None:
+        self.adjusted.append(action)
+
+    def thaw(self) -> None:
+        self.thawed += 1
+
     def usage(self) -> Usage:
         return Usage(1.0, 4096, 1)
 
@@ -115,6 +127,13 @@ class FakeRun:
         self._exited.set_result(None)
 
 
+class NoAlarms:
+    """Nothing ever rings."""
+
+    def watch(self, cgroup: str, pressures: Mapping[str, float], ring: Callable[[], None]) -> None:
+        return None
+
+
 class FakeHost:
     """A host that remembers every run, and fails the test when two runs of a service are live."""
 
@@ -131,6 +150,7 @@ class FakeHost:
         self._descriptors: list[int] = []
 
     subreaper = False
+    alarms = NoAlarms()
 
     def reap_strangers(self) -> int:
         return 0

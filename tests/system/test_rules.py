@@ -1,0 +1,97 @@
+"""Rules on a real supervisor: each leak leads to what was configured for it, and to nothing else."""
+
+from __future__ import annotations
+
+import os
+
+from tests.support.configs import SLEEP, config, python
+from tests.support.waiting import eventually
+
+LEAK_MEMORY = "hoard = []\nwhile True: hoard.append(bytearray(2**20)); time.sleep(0.05)\n"
+LEAK_FILES = "hoard = []\nwhile True: hoard.append(open('/dev/null')); time.sleep(0.01)\n"
+LEAK_THREADS = (
+    "while True: threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); time.sleep(0.05)\n"
+)
+SPIN = "while True: pass\n"
+
+
+def rule(**fields):
+    return {"interval": "500ms", "grace": "0s", "rules": [fields]}
+
+
+def faulty(script, **fields):
+    return python(
+        f"import threading, time\n{script}", restart={"initial_delay": "30s"}, monitor=rule(**fields)
+    )
+
+
+def test_each_fault_leads_to_its_action_and_neighbours_are_left_alone(supervise):
+    live = supervise(
+        config({
+            "memory": faulty(LEAK_MEMORY, metric="memory_rss_bytes", above="60M", action="restart"),
+            "files": faulty(LEAK_FILES, metric="open_files", above=100, action="restart"),
+            "threads": faulty(LEAK_THREADS, metric="threads", above=20, action="stop"),
+            "spins": faulty(SPIN, metric="cpu_percent", above=20, times=2, within="30s", action="restart"),
+            "calm": {**SLEEP, "monitor": {"interval": "500ms", "rules": [
+                {"metric": "memory_rss_bytes", "above": "60M", "action": "restart"},
+                {"metric": "threads", "above": 20, "action": "restart"}]}},
+        })
+    )  # fmt: skip
+    calm = live.status("calm")["pid"]
+    for name, metric, state in (
+        ("memory", "memory_rss_bytes", "restarting"),
+        ("files", "open_files", "restarting"),
+        ("threads", "threads", "stopped"),
+        ("spins", "cpu_percent", "restarting"),
+    ):
+        info = live.until(name, state, 90)
+        assert info["last_exit"]["reason"] == "rule"
+        told = [event for event in live.events(name) if event["kind"] == "rule"]
+        assert told, live.events(name)
+        assert told[0]["reason"] == "rule"
+        assert f"{metric} " in told[0]["detail"]
+        stopping = [event for event in live.events(name) if event["to"] == "stopping"]
+        assert stopping[0]["reason"] == "rule"
+        assert " above " in stopping[0]["detail"]
+    info = live.status("calm")
+    assert (info["pid"], info["restarts"]) == (calm, 0)
+    assert not [event for event in live.events("calm") if event["kind"] == "rule"]
+
+
+def test_a_service_that_is_only_logged_and_signalled_runs_on(supervise):
+    script = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('told', flush=True))\n"
+        "while True: time.sleep(1)\n"
+    )
+    live = supervise(
+        config({
+            "web": python(script, monitor={"interval": "200ms", "grace": "0s", "rules": [
+                {"metric": "uptime_seconds", "above": "1s", "action": "log"},
+                {"metric": "uptime_seconds", "above": "1s", "action": "signal", "signal": "USR1"}]}),
+        })
+    )  # fmt: skip
+    pid = live.status("web")["pid"]
+    eventually(lambda: "told" in live.cli("logs", "web").stdout, "the signal arrived", 60)
+    kinds = [event["detail"] for event in live.events("web") if event["kind"] == "rule"]
+    assert any(detail.endswith("action: log") for detail in kinds)
+    assert any(detail.endswith("action: signal") for detail in kinds)
+    assert live.status("web")["pid"] == pid
+
+
+def test_a_frozen_service_can_be_stopped(supervise):
+    live = supervise(
+        config({
+            "web": {**SLEEP, "monitor": {"interval": "200ms", "grace": "0s", "rules": [
+                {"metric": "uptime_seconds", "above": "1s", "action": "freeze"}]}},
+        })
+    )  # fmt: skip
+    info = live.status("web")
+    frozen = f"/sys/fs/cgroup{info['cgroup']}/cgroup.freeze"
+    mount = str(live.cgroup_root.parent)
+    frozen = frozen.replace("/sys/fs/cgroup", mount)
+    eventually(lambda: open(frozen).read().strip() == "1", "it is frozen", 60)  # noqa: SIM115
+    live.cli("stop", "web")
+    stopped = live.status("web")
+    assert (stopped["state"], stopped["last_exit"]["signal"]) == ("stopped", 15)
+    assert not os.path.exists(frozen)  # noqa: PTH110
