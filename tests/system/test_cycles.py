@@ -108,7 +108,8 @@ def test_in_five_hundred_cycles_every_run_has_its_cgroup_and_limits_and_leaves_n
             after = stop_all()
     assert after[:2] == ([], set()), "no zombie, no cgroup"
     assert after[2] < before[2] + 2 * 1024, "memory, in KiB"
-    eventually(lambda: open_descriptors(live) <= descriptors_before, "no more descriptors than before")
+    # Some are opened when first needed and stay; one for each run, or each service, would be many more.
+    assert open_descriptors(live) < descriptors_before + 5
     assert "populated 0" in (live.cgroup_root / "cgroup.events").read_text()
     # A few may last: what a run was the first to read or write stays charged to it while it is cached.
     eventually(lambda: dying(live) < 10, "the kernel has let go of the removed cgroups", 60)
