@@ -94,4 +94,4 @@ def test_a_frozen_service_can_be_stopped(supervise):
     live.cli("stop", "web")
     stopped = live.status("web")
     assert (stopped["state"], stopped["last_exit"]["signal"]) == ("stopped", 15)
-    assert not os.path.exists(frozen)  # noqa: PTH110
+    assert not os.path.exists(frozen)

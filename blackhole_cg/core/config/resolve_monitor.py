@@ -37,11 +37,11 @@ def _rules(monitor: Monitor) -> Iterator[RuleSpec]:
 
 
 def rule_name(rule: Rule) -> str:
-    """The name of a rule: its own, or "memory_percent above 90"."""
+    """The name of a rule: its own, or "memory_percent above 90, restart"."""
     if rule.name is not None:
         return rule.name
     side, text = (Side.BELOW, rule.below) if rule.above is None else (Side.ABOVE, rule.above)
-    return f"{rule.metric} {side} {text}"
+    return f"{rule.metric} {side} {text}, {rule.action}"
 
 
 def _bound(metric: Metric | None, text: str | None) -> Bound | None:

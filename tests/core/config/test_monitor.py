@@ -34,7 +34,7 @@ def test_the_contracts_example():
         monitored("{metric: memory_percent, above: 90, for: 30s, action: restart}", "interval: 5s, ")
     )
     expected = RuleSpec(
-        "memory_percent above 90",
+        "memory_percent above 90, restart",
         Metric.MEMORY_PERCENT,
         Bound(90),
         for_seconds=30,
@@ -189,7 +189,7 @@ MEMORY = "512M, 1GiB, 1.5G or plain bytes"
             "is for `action: reclaim` only",
         ),
         (
-            "{metric: pids, above: 5}, {metric: pids, above: 5, action: restart}",
+            "{metric: pids, above: 5}, {metric: pids, above: 5, action: log}",
             "1",
             "is called like a rule above it (accepted: each name once)",
         ),
