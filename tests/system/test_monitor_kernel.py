@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(600)]
 NEEDED = ("cpu", "memory", "io", "pids")
 MIB = 2**20
 HUNGRY = "hoard = []\nwhile True: hoard.append(b'x' * 2**20); time.sleep(0.01)"
-WRITE_ONCE = (
+WRITE_ONCE = (  # once it is in its cgroup: what was dirtied before belongs to another
+    "while 'bh-test' not in open('/proc/self/cgroup').read(): time.sleep(0.05)\n"
     "file = open('/var/tmp/bh-monitor', 'wb')\nfile.write(b'x' * 2**22)\nfile.flush()\n"
     "os.fsync(file.fileno())\n"
     "os.unlink('/var/tmp/bh-monitor')\n"
