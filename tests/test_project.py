@@ -283,7 +283,7 @@ def test_figures_are_put_between_their_markers(tmp_path: Path) -> None:
 
 def test_figures_page_has_the_markers() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
-    for part in ("single", "scaling", "probes"):
+    for part in ("single", "scaling", "probes", "monitor"):
         assert text.count(f"<!-- {part}: written by make bench -->") == 1
         assert text.count(f"<!-- {part}: end -->") == 1
 

@@ -24,7 +24,9 @@ pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(600)]
 NEEDED = ("cpu", "memory", "io", "pids")
 MIB = 2**20
 HUNGRY = "hoard = []\nwhile True: hoard.append(b'x' * 2**20); time.sleep(0.01)"
-WRITE_ONCE = (
+WRITE_ONCE = (  # once it is in its cgroup: what was allocated or dirtied before belongs to another
+    "while 'bh-test' not in open('/proc/self/cgroup').read(): time.sleep(0.05)\n"
+    "hoard = bytearray(b'x' * 2**23)\n"
     "file = open('/var/tmp/bh-monitor', 'wb')\nfile.write(b'x' * 2**22)\nfile.flush()\n"
     "os.fsync(file.fileno())\n"
     "os.unlink('/var/tmp/bh-monitor')\n"
@@ -96,7 +98,9 @@ def test_samples_of_a_throttled_process_that_spins(cgroup):
     assert 15 <= sample.cpu_percent <= 25
     assert sample.cpu_throttled_percent > 50
     assert sample.pids == sample.threads == 1
-    assert 0 < sample.memory_anon_bytes <= sample.memory_bytes <= sample.memory_current_bytes < 100 * MIB
+    assert (
+        8 * MIB <= sample.memory_anon_bytes <= sample.memory_bytes <= sample.memory_current_bytes < 100 * MIB
+    )
     assert after.io_write_bytes_total >= 4 * MIB
     assert sample.oom_kills_total == 0
 
