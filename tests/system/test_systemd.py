@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def unit() -> Iterator[None]:
     system.install_units(UNITS, installed_prefix())
     yield
     system.remove_units(UNITS)
+    shutil.rmtree(CONFIG.parent)
 
 
 def test_the_unit_is_active_when_all_is_up_and_stop_ends_everything_in_order(unit):
