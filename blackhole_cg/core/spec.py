@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from blackhole_cg.core.monitor_spec import MonitorSpec
 from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
-from blackhole_cg.core.words import Condition, Isolation, Max, RestartWhen, ServiceType
+from blackhole_cg.core.words import Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,7 @@ class RuntimeSpec:
     max_processes: int = 50
     isolation: Isolation = Isolation.REQUIRED
     control_group: str | None = None  # a group whose members may use the control socket
+    memory_overcommit: Overcommit = Overcommit.WARN
 
 
 @dataclass(frozen=True, slots=True)

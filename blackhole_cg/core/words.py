@@ -89,6 +89,22 @@ class Isolation(StrEnum):
     BEST_EFFORT = "best_effort"
 
 
+class Priority(StrEnum):
+    """How much a service matters when CPU, disk or memory run short."""
+
+    CRITICAL = "critical"
+    NORMAL = "normal"
+    BACKGROUND = "background"
+
+
+class Overcommit(StrEnum):
+    """What happens to a start that pushes the sum of memory limits over the memory there is."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
 class Stream(StrEnum):
     """Which of a service's two outputs a line came from."""
 

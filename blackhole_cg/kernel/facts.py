@@ -5,6 +5,7 @@ Only looks, never changes anything. Every path is taken below a root that the ca
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -60,8 +61,19 @@ def read_host_facts(place: CgroupPlace, base: Path = Path("/")) -> HostFacts:
         controllers=_controller_reasons(place, base),
         cgroup_kill=parse_kernel_version(release) >= KILL_SINCE,
         cpus=os.cpu_count(),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=_usable_memory(place),
     )
+
+
+def _usable_memory(place: CgroupPlace) -> int:
+    """What the host has, or the least that a cgroup above the services may take."""
+    bounds = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    directory = place.root
+    while directory is not None and place.mount is not None and directory != place.mount:
+        with contextlib.suppress(OSError, ValueError):  # no controller, no directory yet, or "max"
+            bounds.append(int((directory / "memory.max").read_text()))
+        directory = directory.parent if directory.is_relative_to(place.mount) else None
+    return min(bounds)
 
 
 def find_cgroup_place(asked_root: str | None, base: Path = Path("/")) -> CgroupPlace:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
+from blackhole_cg.core.spec import RuntimeSpec
 from blackhole_cg.core.topology import Topology, is_met
-from blackhole_cg.core.words import LIVE_STATES, State
+from blackhole_cg.core.words import LIVE_STATES, Overcommit, State
 from blackhole_cg.runner.service import ServiceRunner
 
 
@@ -23,23 +25,35 @@ class Gate:
     Args:
         runners: every service, by name.
         topology: who needs whom.
-        max_processes: how many services may be live at once.
+        runtime: how many services may be live at once, and what their memory limits may add up to.
+        memory_bytes: the memory there is; None when it is not known.
+        warn: told (service, text) of a start that is allowed all the same.
     """
 
-    def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, max_processes: int) -> None:
-        self._live: set[str] = set()
+    def __init__(
+        self,
+        runners: Mapping[str, ServiceRunner],
+        topology: Topology,
+        runtime: RuntimeSpec,
+        memory_bytes: int | None,
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._memory_bytes = memory_bytes
+        self._warn = warn
+        self._live: dict[str, int] = {}  # name -> the bytes its limit promises it
+        self._promised_bytes = 0
         self._held: set[str] = set()
         self._queue: deque[str] = deque()
         self._scheduled = False
-        self.reconfigure(runners, topology, max_processes)
+        self.reconfigure(runners, topology, runtime)
 
     def reconfigure(
-        self, runners: Mapping[str, ServiceRunner], topology: Topology, max_processes: int
+        self, runners: Mapping[str, ServiceRunner], topology: Topology, runtime: RuntimeSpec
     ) -> None:
         """Go by another configuration from now on; what waits is looked at again by it."""
         self._runners = runners
         self._topology = topology
-        self._max_processes = max_processes
+        self._runtime = runtime
         for name, runner in runners.items():
             if runner.status.state is State.WAITING:
                 self.ask(name)
@@ -55,9 +69,9 @@ class Gate:
         """Take in a service's new status, and look at those it may have set free."""
         state = runner.status.state
         if state in LIVE_STATES:
-            self._live.add(runner.name)
+            self._admit(runner)
         else:
-            self._live.discard(runner.name)
+            self._promised_bytes -= self._live.pop(runner.name, 0)
         if state in (State.RUNNING, State.COMPLETED):
             for dependent in self._topology.required_by.get(runner.name, ()):
                 if self._runners[dependent].status.state is State.WAITING:
@@ -91,13 +105,26 @@ class Gate:
             return  # another configuration or a newer wish came first
         if name in self._held or self.unmet(name):
             return
-        if len(self._live) >= self._max_processes:
-            runner.post(StartRefused(self._refusal(name)))
-        else:
-            runner.post(DependenciesMet())
-
-    def _refusal(self, name: str) -> str:
-        return (
-            f"cannot start '{name}': {len(self._live)} services are running and "
-            f"runtime.orchestrator.max_processes is {self._max_processes}"
+        refusal = self._refusal(runner)
+        runner.post(
+            DependenciesMet() if refusal is None else StartRefused(f"cannot start '{name}': {refusal}")
         )
+
+    def _admit(self, runner: ServiceRunner) -> None:
+        if runner.name not in self._live:
+            self._live[runner.name] = promised_bytes(runner.spec)
+            self._promised_bytes += self._live[runner.name]
+
+    def _refusal(self, runner: ServiceRunner) -> str | None:
+        """Why there is no room for one more."""
+        most = self._runtime.max_processes
+        if len(self._live) >= most:
+            return f"{len(self._live)} services are running and runtime.orchestrator.max_processes is {most}"
+        policy = self._runtime.memory_overcommit
+        if policy is Overcommit.ALLOW:
+            return None
+        shortage = find_shortage(self._promised_bytes, runner.spec, self._memory_bytes)
+        if shortage is None or policy is Overcommit.REFUSE:
+            return shortage
+        self._warn(runner.name, shortage)
+        return None

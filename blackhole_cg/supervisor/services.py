@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,12 +13,15 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
+from blackhole_cg.core.words import Reason
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
+
+_log = logging.getLogger(__name__)
 
 
 class EventSink(Protocol):
@@ -59,7 +63,9 @@ class Services:
         self._surroundings = surroundings
         self.topology = build_topology(spec.services)
         self.runners = {name: self._make_runner(spec.services[name]) for name in self.topology.order}
-        self._gate = Gate(self.runners, self.topology, spec.runtime.max_processes)
+        self._gate = Gate(
+            self.runners, self.topology, spec.runtime, surroundings.host.facts.memory_bytes, self._warn
+        )
         self.operations = Operations(self.runners, self.topology, self._gate)
 
     def reconfigure(self, spec: SupervisorSpec) -> list[ServiceRunner]:
@@ -74,7 +80,7 @@ class Services:
         for name, runner in runners.items():
             runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
-        self._gate.reconfigure(self.runners, self.topology, spec.runtime.max_processes)
+        self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
         return [runner for name, runner in before.items() if name not in self.runners]
 
@@ -101,6 +107,13 @@ class Services:
         """Forget failures and restart histories."""
         for name in names:
             self.runners[name].post(ResetRequested())
+
+    def _warn(self, name: str, text: str) -> None:
+        _log.warning("%s: %s", name, text, extra={"service": name})
+        run_id = self.runners[name].status.run_id
+        self._surroundings.events.append(
+            self._event(name, Announce("limit", "", "", Reason.UNKNOWN, text, run_id))
+        )
 
     # ---- Listener ----
 

@@ -6,8 +6,8 @@ import itertools
 import pytest
 
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.spec import RestartPolicy, StopPolicy
-from blackhole_cg.core.words import Condition, Desired, Reason, RestartWhen, ServiceType, State
+from blackhole_cg.core.spec import ResourceLimits, RestartPolicy, StopPolicy
+from blackhole_cg.core.words import Condition, Desired, Overcommit, Reason, RestartWhen, ServiceType, State
 from blackhole_cg.errors import OperationError, UnknownServiceError
 from tests.support.builders import service
 from tests.support.fake_host import Behaviour
@@ -310,3 +310,25 @@ def test_kill_ends_everything_at_once():
         assert stage.states() == {"db": State.STOPPED, "web": State.STOPPED}
 
     run_virtual(main())
+
+
+def test_a_start_that_promises_more_memory_than_there_is_goes_by_the_policy():
+    async def main(policy):
+        big = ResourceLimits(memory_max_bytes=600)
+        stage = Stage(
+            service("one", limits=big),
+            service("two", limits=big),
+            memory_bytes=1000,
+            memory_overcommit=policy,
+        )
+        await stage.operations.start(["one"])
+        if policy is Overcommit.REFUSE:
+            with pytest.raises(OperationError, match="add up to 1.2K, and there are 1K"):
+                await stage.operations.start(["two"])
+            await stage.operations.stop(["one"])
+        await stage.operations.start(["two"])
+        return [record.detail for record in stage.records if record.kind == "limit"]
+
+    assert len(run_virtual(main(Overcommit.WARN))) == 1
+    assert run_virtual(main(Overcommit.ALLOW)) == []
+    assert run_virtual(main(Overcommit.REFUSE)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from blackhole_cg.core.facts import EventRecord
@@ -49,10 +50,15 @@ class Stage:
     """A running composition of services; create it inside `run_virtual`."""
 
     def __init__(
-        self, *specs: ServiceSpec, behaviours: dict[str, Behaviour] | None = None, **runtime
+        self,
+        *specs: ServiceSpec,
+        behaviours: dict[str, Behaviour] | None = None,
+        memory_bytes: int | None = None,
+        **runtime,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.host = FakeHost(**(behaviours or {}))
+        self.host.facts = replace(self.host.facts, memory_bytes=memory_bytes)
         self.records: list[EventRecord] = []
         self.wall_jump_seconds = 0.0
         clock = Clock(loop.time, self._wall, lambda: 0.0)

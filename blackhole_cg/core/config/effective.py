@@ -15,7 +15,7 @@ from blackhole_cg.core.config.resource_models import MIB, Resources
 from blackhole_cg.core.config.service_models import Restart, Service, ServiceLogs
 from blackhole_cg.core.config.tree import KeyPath
 from blackhole_cg.core.config.variables import escape
-from blackhole_cg.core.words import MAX, Max, RestartWhen, ServiceType
+from blackhole_cg.core.words import MAX, Max, Priority, RestartWhen, ServiceType
 
 HIDDEN: Final = "***"
 
@@ -94,18 +94,28 @@ def _fill_service(
             "data_dir": located(service.data_dir) or posixpath.join(context.data_root, name),
             "env_file": located(service.env_file),
             "unix_socket": located(service.unix_socket),
-            "resources": _fill_resources(service.resources, orchestrator),
+            "oom_score_adj": _or(service.oom_score_adj, _OOM_SCORES[service.priority]),
+            "resources": _fill_resources(service.resources, service.priority, orchestrator),
             "restart": _fill_restart(service, orchestrator),
             "logs": _fill_logs(service.logs, orchestrator),
         }
     )
 
 
+_CPU_WEIGHTS: Final = {Priority.CRITICAL: 400, Priority.BACKGROUND: 25}  # normal: the kernel's 100
+_IO_FACTORS: Final = {Priority.CRITICAL: 4.0, Priority.NORMAL: 1.0, Priority.BACKGROUND: 0.25}
+_OOM_SCORES: Final = {Priority.CRITICAL: -500, Priority.NORMAL: 0, Priority.BACKGROUND: 500}
+
+
+def _default_io_weight(priority: Priority, common: int) -> int:
+    return min(10000, max(1, round(common * _IO_FACTORS[priority])))
+
+
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _fill_resources(resources: Resources, orchestrator: Orchestrator) -> Resources:
+def _fill_resources(resources: Resources, priority: Priority, orchestrator: Orchestrator) -> Resources:
     defaults = orchestrator.resource_limits
     memory_mb = _or(resources.memory_mb, defaults.default_memory_mb)
     memory_max = _or(resources.memory_max, memory_mb if memory_mb == MAX else memory_mb * MIB)
@@ -115,7 +125,8 @@ def _fill_resources(resources: Resources, orchestrator: Orchestrator) -> Resourc
             "memory_mb": None,
             "memory_max": memory_max,
             "memory_high": _or(resources.memory_high, _default_memory_high(memory_max)),
-            "io_weight": _or(resources.io_weight, defaults.default_io_weight),
+            "cpu_weight": _or(resources.cpu_weight, _CPU_WEIGHTS.get(priority)),
+            "io_weight": _or(resources.io_weight, _default_io_weight(priority, defaults.default_io_weight)),
             "pids_max": _or(resources.pids_max, resources.processes),
         }
     )

@@ -17,7 +17,7 @@ from blackhole_cg.core.config.service_models import (
     Service,
     ServiceName,
 )
-from blackhole_cg.core.words import Isolation, Max
+from blackhole_cg.core.words import Isolation, Max, Overcommit
 
 
 class RestartPolicy(Section):
@@ -72,6 +72,10 @@ class Orchestrator(Section):
     )
     max_processes: Annotated[int, Whole(1, 1_000_000)] = key(
         50, "Services running at once; one more start is refused."
+    )
+    memory_overcommit: Annotated[Overcommit, Choice(Overcommit)] = key(
+        Overcommit.WARN,
+        "A start that pushes the sum of memory limits over the memory there is: allow, warn or refuse.",
     )
     isolation: Annotated[Isolation, Choice(Isolation)] = key(
         Isolation.REQUIRED,

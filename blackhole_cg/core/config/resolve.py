@@ -75,6 +75,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         shutdown_timeout_seconds=orchestrator.shutdown_timeout,
         max_processes=orchestrator.max_processes,
         isolation=orchestrator.isolation,
+        memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
     )
 
@@ -120,7 +121,7 @@ class _Resolver:
             tcp_port=service.tcp_port,
             depends_on={name: needed.condition for name, needed in service.depends_on.items()},
             limits=_limits(service.resources),
-            oom_score_adj=service.oom_score_adj,
+            oom_score_adj=service.oom_score_adj or 0,
             restart=_restart(service),
             monitor=resolve_monitor(service.monitor),
             stop=StopPolicy(service.stop.signal, service.stop.timeout),

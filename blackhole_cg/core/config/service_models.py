@@ -24,7 +24,7 @@ from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, Re
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
-from blackhole_cg.core.words import Condition, Max, RestartWhen, ServiceType
+from blackhole_cg.core.words import Condition, Max, Priority, RestartWhen, ServiceType
 
 DEFAULT_COMMAND: Final = (
     "`BINARY_PATH --service NAME --log-level LEVEL [--config FILE] [--socket PATH] [--port PORT]`"
@@ -215,9 +215,16 @@ class Service(Section):
         description="Services that come first: a list of names, or a mapping of names to a condition.",
     )
     resources: Resources = section(Resources, "Limits of the service.")
+    priority: Annotated[Priority, Choice(Priority)] = key(
+        Priority.NORMAL,
+        "Sets the defaults of cpu_weight (400, 100, 25), io_weight (four times or a quarter of the common "
+        "default) and oom_score_adj (-500, 0, 500).",
+    )
     umask: Annotated[int, Mask()] = key(0o022, "File mode creation mask, in octal.")
-    oom_score_adj: Annotated[int, Whole(-1000, 1000)] = key(
-        0, "How readily the kernel kills it when the host is out of memory; -1000 is never."
+    oom_score_adj: Annotated[int | None, Whole(-1000, 1000)] = key(
+        None,
+        "How readily the kernel kills it when the host is out of memory; -1000 is never.",
+        inherits="by `priority`: -500, 0 or 500",
     )
     health_check: HealthCheck | None = optional_section("How its health is asked for: the short form.")
     startup_probe: StartupProbe | None = optional_section("How it is asked whether it has started.")

@@ -265,3 +265,17 @@ def test_the_context_says_where_things_are() -> None:
     assert spec.data_dir == "/home/ann/.local/share/blackhole/web"
     assert spec.config_path == "/run/user/1000/bh/config/web.json"
     assert spec.handed_config == "{}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("critical", (400, 400, -500)),
+        ("normal", (None, 100, 0)),
+        ("background", (25, 25, 500)),
+        ("critical, resources: {cpu_weight: 7, io_weight: 9}, oom_score_adj: 1", (7, 9, 1)),
+    ],
+)
+def test_priority_sets_defaults_and_nothing_that_is_written(text, expected):
+    spec = service(f"services: {{web: {{command: /bin/true, priority: {text}}}}}")
+    assert (spec.limits.cpu_weight, spec.limits.io_weight, spec.oom_score_adj) == expected
