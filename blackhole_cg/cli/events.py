@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from blackhole_cg.cli.options import client_option
-from blackhole_cg.cli.status_view import STATE_STYLES
+from blackhole_cg.cli.status_view import HEALTH_STYLES, STATE_STYLES
 from blackhole_cg.cli.terminal import Screen, printable, screen_of
 from blackhole_cg.cli.times import local_time
 from blackhole_cg.control.client import ControlClient
@@ -59,9 +59,12 @@ def render_event(event: dict[str, Any], screen: Screen) -> str:
         what = f"{event['kind']}: {printable(event['detail'] or event['reason'])}"
         why = ""
     else:
-        what = screen.paint(event["to"], *STATE_STYLES.get(event["to"], ()))
+        styles = STATE_STYLES.get(event["to"]) or HEALTH_STYLES.get(event["to"], ())
+        what = screen.paint(event["to"], *styles)
         what = f"{event['from']} -> {what}" if event["from"] else what
-        why = event["reason"] + (f": {printable(event['detail'])}" if event["detail"] else "")
+        what = what if event["kind"] == "state" else f"{event['kind']}: {what}"
+        reason = event["reason"] if event["kind"] == "state" else ""
+        why = ": ".join(filter(None, (reason, printable(event["detail"]))))
     run = f"run {event['run_id']}" if event["run_id"] else ""
     notes = ", ".join(filter(None, (why, run)))
     return f"{when} {name}: {what}" + (f" ({notes})" if notes else "")

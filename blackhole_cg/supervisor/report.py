@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
 from blackhole_cg.core.record import RunRecord
+from blackhole_cg.core.rules import builtin_rules
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.service import ServiceRunner
@@ -75,7 +77,12 @@ class Reporter:
         return record if same else None
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
-        return runner.run.limits if runner.run else runner.last_limits
+        limits = runner.run.limits if runner.run else runner.last_limits
+        if not builtin_rules(runner.spec.limits, limits):
+            return limits
+        memory = limits["memory_max"]
+        instead = f"{memory.reason}; the monitor restarts the service above it"
+        return {**limits, "memory_max": replace(memory, reason=instead)}
 
     def _logs(self, name: str) -> dict[str, int]:
         counters = self._counters[name]

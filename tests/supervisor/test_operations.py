@@ -323,7 +323,7 @@ def test_a_start_that_promises_more_memory_than_there_is_goes_by_the_policy():
         )
         await stage.operations.start(["one"])
         if policy is Overcommit.REFUSE:
-            with pytest.raises(OperationError, match="add up to 1.2K, and there are 1K"):
+            with pytest.raises(OperationError, match=r"add up to 1\.2K, and there are 1K"):
                 await stage.operations.start(["two"])
             await stage.operations.stop(["one"])
         await stage.operations.start(["two"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.support.configs import SLEEP, config, python
 from tests.support.waiting import eventually
 
@@ -95,3 +97,24 @@ def test_a_frozen_service_can_be_stopped(supervise):
     stopped = live.status("web")
     assert (stopped["state"], stopped["last_exit"]["signal"]) == ("stopped", 15)
     assert not os.path.exists(frozen)
+
+
+def test_a_memory_limit_that_the_kernel_cannot_keep_is_kept_by_the_monitor(supervise):
+    live = supervise(
+        config({
+            "memory": python(
+                f"import time\n{LEAK_MEMORY}",
+                restart={"initial_delay": "30s"},
+                resources={"memory_mb": 60},
+                monitor={"interval": "500ms"},
+            ),
+        })
+    )  # fmt: skip
+    limit = live.status("memory")["limits"]["memory_max"]
+    if limit["enforced"]:
+        pytest.skip("the kernel enforces memory_max here")
+    assert limit["reason"].endswith("; the monitor restarts the service above it")
+    info = live.until("memory", "restarting", 90)
+    assert info["last_exit"]["reason"] == "rule"
+    told = [event["detail"] for event in live.events("memory") if event["kind"] == "rule"]
+    assert "memory_max, enforced by the monitor because the kernel cannot here" in told[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +9,6 @@ from typing import Final
 from blackhole_cg.core.monitor_spec import Metric
 from blackhole_cg.core.rules import Capacity
 from blackhole_cg.core.samples import Reading
-from blackhole_cg.core.spec import ResourceLimits
 from blackhole_cg.observe.monitor.cgroup_samples import CgroupReader, list_processes
 from blackhole_cg.observe.monitor.process_samples import Part, ProcessReader, ProcessSample
 
@@ -100,9 +98,3 @@ class RunReader:
 
     def _pids_of_cgroup(self) -> list[int]:
         return [] if self._directory is None else list_processes(self._directory)
-
-
-def capacity_here(limits: ResourceLimits) -> Capacity:
-    """What percentages are percentages of, for a service with these limits on this machine."""
-    host_memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Capacity.of(limits, os.cpu_count(), host_memory_bytes)
