@@ -10,6 +10,7 @@ restored.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
@@ -51,6 +52,11 @@ class LineSplitter:
             raise ValueError(f"cannot split lines at {max_line_bytes} bytes: a UTF-8 character takes up to 4")
         self._max_line_bytes = max_line_bytes
         self._rest = b""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many of the last bytes fed are in no line yet."""
+        return len(self._rest)
 
     def feed(self, data: bytes) -> list[Lines]:
         """The lines that `data` completes, and the pieces of an over-long line that is still going on."""
@@ -98,6 +104,16 @@ class LineSplitter:
             pieces.append(line[start:end])
             start = end
         return pieces, line[start:]
+
+
+def skip_lines(found: Iterable[Lines], count: int) -> Iterator[Lines]:
+    """All but the first `count` lines."""
+    for lines in found:
+        if count == 0:
+            yield lines
+        elif count < lines.line_count:
+            yield Lines(lines.block.split(b"\n", count)[count], lines.partial)
+        count = max(0, count - lines.line_count)
 
 
 def _character_start(line: bytes, position: int) -> int:

@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,22 @@ _LOOK_INTERVAL_SECONDS: Final = 1.0
 _MODE: Final = 0o640
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """A log file, and how long it is."""
+
+    file_id: FileId
+    size_bytes: int
+
+
+NOWHERE: Final = LogPosition((0, 0), 0)
+"""No file is open."""
+
+
+def _ignore(_lines: int) -> None:
+    """Nobody wants to know."""
 
 
 class LogFile:
@@ -58,33 +75,53 @@ class LogFile:
         self._size_bytes = 0
         self._look_at = 0.0
         self._rotate_at = 0.0  # no rotation before then: the last one failed
+        self._cut_back: LogPosition | None = None  # what to cut the first file to that is opened
         self._files: deque[FileId] = deque(maxlen=max(1, policy.max_files))  # oldest first
         self._files.extend(file_id for file_id, _ in self._existing())
 
-    def open(self) -> None:
+    def open(self, cut_back: LogPosition | None = None) -> None:
         """Open the file now rather than at the first append, to learn early that it cannot be.
+
+        Args:
+            cut_back: if the first file to be opened is this one, what it has beyond that size is cut off.
 
         Raises:
             OSError: it cannot be made, read or repaired.
         """
+        self._cut_back = cut_back or self._cut_back
         if self._fd < 0:
             self._open()
+
+    def position(self) -> LogPosition:
+        """Where the next line will go; asks the file, others may write to it too. Raises OSError."""
+        if self._fd < 0:
+            return NOWHERE
+        status = os.fstat(self._fd)
+        return LogPosition((status.st_dev, status.st_ino), status.st_size)
 
     def set_policy(self, policy: LogPolicy) -> None:
         """Rotate by another policy from now on."""
         self.policy = policy
         self._files = deque(self._files, maxlen=max(1, policy.max_files))
 
-    def append(self, batch: bytes) -> int:
-        """Add whole lines, each with its newline; how many of them could not be written and are lost."""
+    def append(self, batch: bytes, settle: Callable[[int], None] = _ignore) -> int:
+        """Add whole lines, each with its newline; how many of them could not be written and are lost.
+
+        `settle` is called before and after the file becomes another one, with how many lines of the batch the
+        files have: a new file begins empty, so whoever remembers `position` then never needs to know two.
+        """
         self.error = None
         position = 0
         try:
-            self._find_place()
+            if self._find_place():
+                settle(0)
             while position < len(batch) and self.error is None:
                 end = self._end_of_fitting(batch, position)
                 if end == position:
+                    lines = batch.count(b"\n", 0, position)
+                    settle(lines)
                     self._rotate()
+                    settle(lines)
                 else:
                     position = self._put(batch, position, end)
         except OSError as error:
@@ -125,7 +162,7 @@ class LogFile:
     def _numbered(self, number: int) -> Path:
         return Path(f"{self.path}.{number}") if number else self.path
 
-    def _find_place(self) -> None:
+    def _find_place(self) -> bool:
         """Open the file if it is not, or if the path leads elsewhere since someone deleted or moved it."""
         now = self._now()
         if self._fd >= 0 and now >= self._look_at:
@@ -139,8 +176,10 @@ class LogFile:
                 self._close_descriptor()
             except OSError:
                 pass  # what is open can still be written
-        if self._fd < 0:
-            self._open()
+        if self._fd >= 0:
+            return False
+        self._open()
+        return True
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,16 +189,25 @@ class LogFile:
             if is_new:
                 os.fchmod(fd, _MODE)  # whatever the umask
             status = os.fstat(fd)
-            self._size_bytes = self._mend(fd, status.st_size)
+            file_id = (status.st_dev, status.st_ino)
+            self._size_bytes = self._mend(fd, self._cut(fd, file_id, status.st_size))
         except OSError:
             os.close(fd)
             raise
         self._fd = fd
         self._look_at = self._now() + _LOOK_INTERVAL_SECONDS
-        file_id = (status.st_dev, status.st_ino)
         if file_id in self._files:
             self._files.remove(file_id)
         self._files.append(file_id)
+
+    def _cut(self, fd: int, file_id: FileId, size_bytes: int) -> int:
+        """Take back what an earlier process wrote and did not settle; the size afterwards."""
+        settled = self._cut_back
+        if settled is not None and settled.file_id == file_id and settled.size_bytes < size_bytes:
+            os.ftruncate(fd, settled.size_bytes)
+            size_bytes = settled.size_bytes
+        self._cut_back = None
+        return size_bytes
 
     def _mend(self, fd: int, size_bytes: int) -> int:
         """End the last line if a crash left it without its newline; the size afterwards."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.log_file import LogFile
 from blackhole_cg.observe.log_pump import LogHooks, LogPump, LogTrouble
+from blackhole_cg.observe.log_spool import LogSpool
 from blackhole_cg.runner.host import Host
+from blackhole_cg.supervisor.paths import Paths
 
 _log = logging.getLogger(__name__)
 
@@ -21,28 +22,30 @@ class Outputs:
 
     Args:
         host: makes the FIFOs.
-        log_dir: where NAME.log is written.
+        paths: where NAME.log and the spools are.
         console: shows every line too.
         report: told (service, text) when lines begin to be lost, and when none are any more.
     """
 
     def __init__(
-        self, host: Host, log_dir: Path, console: Console | None, report: Callable[[str, str], None]
+        self, host: Host, paths: Paths, console: Console | None, report: Callable[[str, str], None]
     ) -> None:
         self.pumps: dict[str, LogPump] = {}
         self._host = host
-        self._log_dir = log_dir
+        self._paths = paths
+        self._spools: dict[str, LogSpool] = {}
         self._console = console
         self._report = report
 
     def open(self, spec: ServiceSpec) -> LogPump:
         """The pump of a service, reading from now on. Raises KernelError where its FIFOs cannot be made."""
         show = partial(self._console.show, spec.name) if self._console else None
-        log_file = LogFile(self._log_dir / f"{spec.name}.log", spec.logs)
+        log_file = LogFile(self._paths.log_dir / f"{spec.name}.log", spec.logs)
         pump = LogPump(
             spec.name,
             self._host.open_streams(spec),
             log_file,
+            spool=self._open_spool(spec.name),
             hooks=LogHooks(lines=show, trouble=self._trouble),
         )
         self.pumps[spec.name] = pump
@@ -53,21 +56,34 @@ class Outputs:
         return pump
 
     def discard(self, names: Iterable[str]) -> None:
-        """Close the pumps of these services, which are down, and remove their FIFOs; log files stay."""
+        """Close the pumps of these services, which are down; of their files only the logs stay."""
         for name in names:
             if pump := self.pumps.pop(name, None):
-                pump.close()
-                self._host.remove_streams([name])
+                self._remove(name, pump)
 
     def remove(self) -> None:
-        """Take in what is left, and remove the FIFOs: the services are down."""
-        self.close()
-        self._host.remove_streams(self.pumps)
+        """Take in what is left, and remove the FIFOs and spools: the services are down."""
+        for name, pump in self.pumps.items():
+            self._remove(name, pump)
 
     def close(self) -> None:
-        """Take in what is there; what services write from now on waits in the FIFOs."""
+        """Take in what is there; unfinished lines and what services write from now on wait."""
         for pump in self.pumps.values():
             pump.close()
+
+    def _remove(self, name: str, pump: LogPump) -> None:
+        pump.end_run()
+        pump.close()
+        self._host.remove_streams([name])
+        if spool := self._spools.pop(name, None):
+            spool.remove()
+
+    def _open_spool(self, name: str) -> LogSpool | None:
+        try:
+            self._spools[name] = LogSpool(self._paths.spool_dir, name, self._host.facts.boot_id)
+        except OSError as error:
+            _log.warning("%s: a kill of the supervisor may lose log lines: %s", name, error.strerror)
+        return self._spools.get(name)
 
     def _trouble(self, trouble: LogTrouble) -> None:
         if trouble.cause:

@@ -27,6 +27,11 @@ class Paths:
         return self.runtime_dir / "lock"
 
     @property
+    def spool_dir(self) -> Path:
+        """What services have written and is not in their log files yet."""
+        return self.runtime_dir / "spool"
+
+    @property
     def database(self) -> Path:
         """Events."""
         return self.state_dir / "state.db"

@@ -143,7 +143,7 @@ class Supervisor:
         self._stack.callback(self.events.close)
         self._notes = Notes(self.events, clock, self._run_id_of)
         self._states = StateStore(database)
-        self.outputs = Outputs(self._host, self.paths.log_dir, self._console, self._notes.log)
+        self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
         self._stack.callback(self.watching.close)

@@ -19,6 +19,7 @@ from blackhole_cg.core.loglines import (
     mend_torn,
     render_time,
     restore_bytes,
+    skip_lines,
     stream_mark,
 )
 
@@ -54,6 +55,22 @@ def test_lines_do_not_depend_on_the_chunks(data: bytes, cuts: list[int], max_lin
     assert lines == split([bytes([byte]) for byte in data], max_line_bytes)
     assert all(len(line) <= max_line_bytes for line, _ in lines)
     assert all(line for line, partial in lines if partial)
+
+
+@given(OUTPUT, st.integers(0, 60), st.integers(4, 40))
+def test_skipping_leaves_out_just_the_first_lines(data: bytes, count: int, max_line_bytes: int) -> None:
+    groups = LineSplitter(max_line_bytes).feed(data)
+    rest = [(line, group.partial) for group in skip_lines(groups, count) for line in group.block.split(b"\n")]
+    assert rest == [(line, group.partial) for group in groups for line in group.block.split(b"\n")][count:]
+
+
+@given(OUTPUT, st.integers(4, 40))
+def test_what_is_in_no_line_yet_is_counted(data: bytes, max_line_bytes: int) -> None:
+    splitter = LineSplitter(max_line_bytes)
+    splitter.feed(data)
+    waiting = splitter.waiting_bytes
+    assert waiting == sum(len(lines.block) for lines in splitter.flush())
+    assert splitter.waiting_bytes == 0
 
 
 @given(OUTPUT, st.lists(st.integers(0, 200), max_size=10), st.integers(4, 40))

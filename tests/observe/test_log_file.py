@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blackhole_cg.core.spec import LogPolicy
-from blackhole_cg.observe.log_file import LogFile
+from blackhole_cg.observe.log_file import NOWHERE, LogFile, LogPosition
 from tests.observe.helpers import Disk, encode, messages, rows
 
 LINE = len(encode("0000"))
@@ -227,6 +227,60 @@ def test_a_rotation_that_is_refused_lets_the_file_grow(tmp_path: Path) -> None:
     log.append(encode("0025"))
     assert stored(log) == numbered(0, 26)
     assert len(rows(obstacle)) == 25
+
+
+def test_a_file_is_cut_back_to_a_position_in_it_and_in_no_other_file(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(encode("0000"))
+    position = log.position()
+    assert position.size_bytes == LINE
+    log.append(encode("0001"))
+    log.close()
+    assert log.position() == NOWHERE
+
+    device, inode = position.file_id
+    for elsewhere in (NOWHERE, LogPosition((device, inode + 1), 0), LogPosition(position.file_id, 3 * LINE)):
+        other = make(tmp_path)
+        other.open(cut_back=elsewhere)
+        other.close()
+    assert stored(log) == ["0000", "0001"]
+
+    again = make(tmp_path)
+    again.open(cut_back=position)
+    again.append(encode("0002"))
+    assert stored(again) == ["0000", "0002"]
+
+
+def test_a_file_that_cannot_be_opened_at_first_is_cut_back_later(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(encode("0000"))
+    position = log.position()
+    log.append(encode("0001"))
+    log.close()
+    log.path.rename(tmp_path / "aside")
+    log.path.mkdir()
+    again = make(tmp_path)
+    with pytest.raises(IsADirectoryError):
+        again.open(cut_back=position)
+    log.path.rmdir()
+    (tmp_path / "aside").rename(log.path)
+    again.append(encode("0002"))
+    assert stored(again) == ["0000", "0002"]
+
+
+def test_each_change_of_files_is_told_before_and_after_it(tmp_path: Path) -> None:
+    told: list[tuple[int, int, int]] = []
+    log = make(tmp_path, lines=2, files=9)
+
+    def settle(lines: int) -> None:
+        told.append((lines, log.position().size_bytes // LINE, len(stored(log))))
+
+    log.append(encode(*numbered(0, 5)), settle)
+    # lines of the batch stored, lines in the current file, lines in all files: the first and the last agree
+    assert told == [(0, 0, 0), (2, 2, 2), (2, 0, 2), (4, 2, 4), (4, 0, 4)]
+    told.clear()
+    log.append(encode("0005"), settle)
+    assert told == []
 
 
 def test_followers_end_with_the_file(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_closing_gives_back_every_descriptor_and_stores_the_rest(tmp_path: Path)
     async def scenario() -> None:
         before = set(os.listdir("/proc/self/fd"))
         paths, descriptors = make_fifos(tmp_path, "web")
-        pump = LogPump("web", descriptors, LogFile(tmp_path / "web.log", LogPolicy()), run_id=41)
+        pump = LogPump("web", descriptors, LogFile(tmp_path / "web.log", LogPolicy()))
         pump.open()
         pump.open()
         descriptor = os.open(paths[Stream.STDERR], os.O_RDWR)
@@ -186,7 +186,7 @@ def test_closing_gives_back_every_descriptor_and_stores_the_rest(tmp_path: Path)
         assert set(os.listdir("/proc/self/fd")) == before
 
     asyncio.run(scenario())
-    assert [(row["run_id"], row["message"]) for row in rows(tmp_path / "web.log")] == [(41, "last words")]
+    assert [(row["run_id"], row["message"]) for row in rows(tmp_path / "web.log")] == [(0, "last words")]
 
 
 def test_a_log_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:

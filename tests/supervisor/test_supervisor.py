@@ -148,6 +148,19 @@ def test_a_log_file_that_cannot_be_opened_keeps_no_service_from_running(tmp_path
     asyncio.run(main())
 
 
+def test_a_spool_that_cannot_be_made_keeps_no_service_from_running(tmp_path, caplog):
+    async def main():
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "spool").write_text("in the way")
+        async with supervisor(tmp_path, service("web")) as it:
+            await it.start()
+            assert it.is_running("web")
+
+    asyncio.run(main())
+    warnings = [text for text in caplog.messages if "may lose log lines" in text]
+    assert warnings == ["web: a kill of the supervisor may lose log lines: File exists"]
+
+
 def test_durations_do_not_follow_the_wall_clock(tmp_path):
     async def main():
         stage = Stage(service("web"), behaviours={"web": Behaviour(exit_after_seconds=1)})

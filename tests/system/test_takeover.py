@@ -66,6 +66,26 @@ def test_no_line_is_lost_or_doubled_while_nobody_supervises(supervise):
     assert [int(json.loads(line)["message"]) for line in lines] == list(range(len(lines)))
 
 
+def test_a_line_that_is_half_written_when_the_supervisor_dies_comes_out_whole(supervise):
+    script = (
+        "import os, time\n"
+        "os.write(1, b'begin\\nfirst half,')\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
+        "os.write(1, b' second half\\n')\n"
+        "time.sleep(1000)\n"
+    )
+    live = supervise(config({"web": python(script, data_dir="web")}))
+    eventually(lambda: live.status("web")["logs"]["lines_total"] == 1, "the first line")
+    crash(live)
+    (live.directory / "web" / "go").touch()
+    live.start().ready()
+    eventually(lambda: len(live.log_lines("web")) == 2, "the second line")
+    found = [(line["run_id"], line["message"]) for line in live.log_lines("web")]
+    assert found == [(1, "begin"), (1, "first half, second half")]
+    assert live.interrupt() == 0
+    assert live.leftovers() == []
+
+
 def test_a_service_that_ended_while_nobody_watched_is_restarted_by_its_policy(supervise):
     live = supervise(
         config({
