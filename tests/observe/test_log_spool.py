@@ -109,7 +109,7 @@ chunks = st.tuples(
 kills = st.builds(Kill, st.integers(1, 40), st.booleans())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(chunks, max_size=8), st.lists(kills, max_size=6), st.integers(100, 3000))
 def test_kills_at_random_moments_lose_and_repeat_nothing(
     steps: list[Step], deaths: list[Kill], max_bytes: int
