@@ -37,6 +37,7 @@ choose_system() {
     LOGS=/var/log/blackhole-cg
     RUNTIME=/run/blackhole-cg
     MANAGER=/run/systemd/system
+    SERVICES=system.slice/$HOLDER
 }
 
 choose_user() {
@@ -51,6 +52,7 @@ choose_user() {
     export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}" # unset after su, though the manager may run
     RUNTIME=$XDG_RUNTIME_DIR/blackhole-cg
     MANAGER=$XDG_RUNTIME_DIR/systemd/private
+    SERVICES=user.slice/user-$(id -u).slice/user@$(id -u).service/app.slice/$HOLDER
 }
 
 manager_runs() { [ -e "$MANAGER" ]; }
@@ -122,12 +124,12 @@ say_next_steps() {
 stop_services() {
     [ -e "$UNITS/$SUPERVISOR" ] || return 0
     control disable --now --quiet "$SUPERVISOR" || fail "cannot stop the services; nothing was removed"
-    case $(control show --property=TasksCurrent --value "$HOLDER") in
-        0 | *[!0-9]* | '') ;;
-        *) fail "there are services without a supervisor; nothing was removed. End them first, one of:
+    for cgroup in "/sys/fs/cgroup/$SERVICES" "/sys/fs/cgroup/unified/$SERVICES"; do
+        ! grep -qs '^populated 1' "$cgroup/cgroup.events" ||
+            fail "there are services without a supervisor; nothing was removed. End them first, in one of these ways:
     systemctl${SCOPE:+ $SCOPE} start $SUPERVISOR, and uninstall again
-    systemctl${SCOPE:+ $SCOPE} kill --signal=KILL $HOLDER" ;;
-    esac
+    echo 1 >$cgroup/cgroup.kill"
+    done
     control reset-failed "$SUPERVISOR" 2>/dev/null || true
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,7 +25,14 @@ RUNTIME = Path("/run/blackhole-cg")
 system = Systemd()
 
 
-def make(target: str, code: int = 0) -> str:
+# In place of the slow set-up: the virtual environment in use, copied to where the upgrade wants it.
+COPY_IN_USE = """#!/bin/sh -e
+cp -a "$(dirname "$VENV")/venv-1" "$VENV"
+sed -i "1s|.*|#!$VENV/bin/python|" "$VENV/bin/blackhole-cg"
+"""
+
+
+def make(target: str, code: int = 0, tree: Path = ROOT) -> str:
     """What `make TARGET` says, offline, with the distribution's tools alone and wheels for pip."""
     environ = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -33,16 +41,19 @@ def make(target: str, code: int = 0) -> str:
         "PIP_FIND_LINKS": str(WHEELS),
         "PIP_NO_COMPILE": "1",
     }
-    done = subprocess.run(
-        ["make", "--no-print-directory", target],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["make", "--no-print-directory", target]
+    done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def newer_tree(directory: Path) -> Path:
+    """What `make install` needs of a tree, with a set-up that takes seconds."""
+    for name in ("systemd", "tools"):
+        shutil.copytree(ROOT / name, directory / name)
+    shutil.copy(ROOT / "Makefile", directory)
+    (directory / "tools/setup.sh").write_text(COPY_IN_USE)
+    return directory
 
 
 def mode(path: Path) -> str:
@@ -55,7 +66,7 @@ def supervisor() -> tuple[int, str]:
     return pid, Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
 
 
-def test_install_upgrade_over_live_services_and_uninstall():
+def test_install_upgrade_over_live_services_and_uninstall(tmp_path: Path):
     require_test_vm()
     assert "enable --now blackhole-cg" in make("install")
     assert system.verify(UNITS) == ""
@@ -69,7 +80,7 @@ def test_install_upgrade_over_live_services_and_uninstall():
 
     config = CONFIG / "blackhole.yaml"
     config.write_text(config.read_text() + "# mine\n")
-    assert "restart blackhole-cg" in make("install")
+    assert "restart blackhole-cg" in make("install", tree=newer_tree(tmp_path))
     assert config.read_text().endswith("# mine\n")
     assert supervisor() == old, "it goes on with its own files"
     system.systemctl("restart", UNIT)
