@@ -46,7 +46,15 @@ THREADED_NAMES = {
 }  # fmt: skip
 THREADS = {"threading.Thread", "threading.Timer"}
 
-HEAVY = {"grpc", "grpclib", "psutil", "pyroute2", "rich", "textual"}  # each costs memory in every supervisor
+HEAVY = {
+    "grpc",
+    "grpclib",
+    "prometheus_client",
+    "psutil",
+    "pyroute2",
+    "rich",
+    "textual",
+}  # each costs memory in every supervisor
 
 MAX_FUNCTION_LINES = 50  # the aim is 40
 MAX_FILE_LINES = 400

@@ -57,6 +57,11 @@ class ControlClient:
         """What the supervisor's host can do."""
         return self._get("/v1/host")
 
+    def metrics(self) -> str:
+        """The metrics of all services, in Prometheus' text format."""
+        with self._exchange("GET", "/metrics", _ANSWER_TIMEOUT_SECONDS) as response:
+            return response.read().decode()
+
     def change(self, action: Action, names: Sequence[str] | Literal["*"]) -> list[JsonObject]:
         """Start, stop, restart or reset services as one operation; return them once it is done.
 

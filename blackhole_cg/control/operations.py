@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.observe.log_reader import LogQuery
+from blackhole_cg.observe.metrics import Measured
 
 
 class Operations(Protocol):
@@ -34,6 +35,9 @@ class Operations(Protocol):
 
     def health(self, name: str) -> dict[str, Any]:
         """The health of a service, and what is known of each of its probes."""
+
+    def measurements(self) -> Sequence[Measured]:
+        """All that is known of every service, for its metrics."""
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.

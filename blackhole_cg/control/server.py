@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
+from blackhole_cg.control.metrics import answer_metrics
 from blackhole_cg.control.operations import Operations
 from blackhole_cg.control.queries import (
     BadQueryError,
@@ -78,6 +79,7 @@ class ControlServer:
         change = self._change
         return [
             ("GET", "/healthz", self._get_healthz),
+            ("GET", "/metrics", self._get_metrics),
             ("GET", "/v1/host", self._get_host),
             ("GET", "/v1/services", self._get_services),
             ("GET", "/v1/services/{name}", self._get_service),
@@ -147,6 +149,10 @@ class ControlServer:
         check_known(request.query, ())
         self._refuse_when_stopping()
         return _answer({"status": "ok"})
+
+    async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return await answer_metrics(request, self._operations)
 
     async def _get_host(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())

@@ -61,9 +61,12 @@ _KEYS: Final = {
     "handed_config": "config",
     "shutdown_timeout_seconds": "shutdown_timeout",
     "control_group": "control.group",
+    "metrics_listen": "metrics.listen",
 }
 _DERIVED: Final = frozenset({"name", "config_hash", "config_path"})
-_DEFERRED: Final = frozenset({"isolation", "control_group"})
+
+DEFERRED: Final = frozenset({"isolation", "control_group", "metrics_listen"})
+"""Fields of the runtime that hold when the supervisor itself is started again."""
 
 
 def compare(old: SupervisorSpec, new: SupervisorSpec) -> Plan:
@@ -82,8 +85,8 @@ def compare(old: SupervisorSpec, new: SupervisorSpec) -> Plan:
     return Plan(
         tuple(changes),
         tuple(unchanged),
-        tuple(_KEYS.get(name, name) for name in runtime if name not in _DEFERRED),
-        tuple(_KEYS.get(name, name) for name in runtime if name in _DEFERRED),
+        tuple(_KEYS.get(name, name) for name in runtime if name not in DEFERRED),
+        tuple(_KEYS.get(name, name) for name in runtime if name in DEFERRED),
     )
 
 

@@ -117,6 +117,17 @@ class ServiceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A numeric address and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """What holds for the supervisor as a whole."""
 
@@ -126,6 +137,7 @@ class RuntimeSpec:
     isolation: Isolation = Isolation.REQUIRED
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
+    metrics_listen: TcpAddress | None = None  # on the loopback interface
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class EventStore:
         database: shared with other stores; closed by whoever made it.
         retention: how many events are kept.
         on_trouble: told why when events begin to be held back, and None when all are stored again.
+        on_append: told each new event.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class EventStore:
         *,
         retention: Retention | None = None,
         on_trouble: Callable[[str | None], None] | None = None,
+        on_append: Callable[[EventRecord], None] | None = None,
     ) -> None:
         self.changed = Bell()  # rings after every append
         self.lost_total = 0  # dropped from a full backlog, never stored
         self._database = database
         self._retention = retention or Retention()
         self._on_trouble = on_trouble
+        self._on_append = on_append
         self._backlog: deque[EventRecord] = deque()
         self._troubled = False
         self._until_prune = 0
@@ -86,6 +89,8 @@ class EventStore:
         self.flush()
         if newest.id != self._last_id:  # found taken when the database could be read at last
             newest = replace(newest, id=self._last_id)
+        if self._on_append is not None:
+            self._on_append(newest)
         self.changed.ring()
         return newest
 

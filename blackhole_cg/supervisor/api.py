@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.words import State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
+from blackhole_cg.observe.metrics import Measured
 
 if TYPE_CHECKING:
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -40,6 +42,10 @@ class SupervisorApi:
         runner = self._supervisor.services.runner(name)
         probes = [facts.to_json() for facts in runner.health_watch.facts()]
         return {"health": str(runner.status.health), "probes": probes}
+
+    def measurements(self) -> Sequence[Measured]:
+        """All that is known of every service; what was learnt of a run is left out once it is over."""
+        return [self._measure(info) for info in self._supervisor.all_services()]
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these, or all enabled ones when none is named."""
@@ -83,6 +89,13 @@ class SupervisorApi:
     def follow_logs(self, name: str, query: LogQuery) -> AsyncIterator[bytes]:
         """The same, and then each line as it is written."""
         return self._reader(name).read(query, follow=True)
+
+    def _measure(self, info: ServiceInfo) -> Measured:
+        supervisor, monitor = self._supervisor, self._supervisor.watching.monitor
+        is_running = info.state == State.RUNNING
+        probes = supervisor.services.runner(info.name).health_watch.facts() if is_running else ()
+        sample, reading = monitor.latest(info.name), monitor.reading(info.name)
+        return Measured(info, sample, reading, probes, supervisor.tally.of(info.name))
 
     def _reader(self, name: str) -> LogReader:
         return LogReader(self._supervisor.outputs.pumps[name].log_file)

@@ -17,12 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from blackhole_cg.control.metrics import MetricsListener
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import HostFacts, LimitProblem, ServiceInfo
-from blackhole_cg.core.plan import ChangeKind, Plan, compare
+from blackhole_cg.core.plan import DEFERRED, ChangeKind, Plan, compare
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
+from blackhole_cg.core.tally import Tally
 from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.config_process import ConfigProcess
@@ -89,6 +91,7 @@ class Supervisor:
             path, runtime_dir = Path(config), self.paths.runtime_dir
             self.spec = ConfigProcess(path, runtime_dir).result()
             self._source = source or (lambda: ConfigProcess(path, runtime_dir).read())
+        self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
         isolation = self.spec.runtime.isolation
@@ -139,7 +142,7 @@ class Supervisor:
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
-        self.events = EventStore(database)
+        self.events = EventStore(database, on_append=self.tally.note)
         self._stack.callback(self.events.close)
         self._notes = Notes(self.events, clock, self._run_id_of)
         self._states = StateStore(database)
@@ -155,9 +158,13 @@ class Supervisor:
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
-        server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
+        api = SupervisorApi(self)
+        server = ControlServer(api, self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
+        metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
+        await metrics.open()
+        self._stack.push_async_callback(metrics.close)
         _settle_memory()
 
     async def _carry_on(self, clock: Clock) -> None:
@@ -231,9 +238,8 @@ class Supervisor:
             new = config or await self._read_source()
             plan = compare(self.spec, new)
             old = self.spec.runtime
-            new = replace(
-                new, runtime=replace(new.runtime, isolation=old.isolation, control_group=old.control_group)
-            )
+            kept = {name: getattr(old, name) for name in DEFERRED}
+            new = replace(new, runtime=replace(new.runtime, **kept))
             problems = self._check_isolation(new)
             await self._apply(new, plan)
             changed = {change.service for change in plan.changes}
@@ -254,6 +260,7 @@ class Supervisor:
         for name in step.install(new, plan):
             self._states.forget(name)
             self.watching.forget(name)
+            self.tally.forget(name)
         self.watching.reconfigure(
             self.services.runners[change.service]
             for change in plan.changes

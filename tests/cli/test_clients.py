@@ -312,3 +312,13 @@ def _on_terminal(environment: dict[str, str], *arguments: str) -> str:
         assert process.wait(30) == 0, output
     os.close(ours)
     return output.decode().replace("\r\n", "\n")
+
+
+# ---- metrics ----
+
+
+def test_metrics_are_printed_as_they_are_fetched(cli: Cli, served: Served) -> None:
+    done = cli("metrics")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b'\nblackhole_processes{state="running"} 3.0\n' in done.stdout
+    assert done.stdout.endswith(b"\n")

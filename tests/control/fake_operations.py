@@ -17,6 +17,7 @@ from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.core.probe_spec import ProbeKind
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
+from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.observe.probes.schedule import ProbeFacts
 
 T = TypeVar("T")
@@ -115,6 +116,9 @@ class FakeOperations:
         )
         probes = [ProbeFacts(ProbeKind.STARTUP, "tcp").to_json(), asked.to_json()]
         return {"health": "unhealthy", "probes": probes}
+
+    def measurements(self) -> Sequence[Measured]:
+        return [Measured(info) for info in self.infos.values()]
 
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)

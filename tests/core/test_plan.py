@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackhole_cg.core.plan import ChangeKind, compare
-from blackhole_cg.core.spec import ResourceLimits, StopPolicy
+from blackhole_cg.core.spec import ResourceLimits, StopPolicy, TcpAddress
 from blackhole_cg.core.words import Isolation
 from tests.support.builders import service, supervisor_spec
 
@@ -50,9 +50,10 @@ def test_each_kind_of_change_is_named_with_its_keys():
 def test_what_only_a_new_supervisor_can_do_is_told_apart():
     old = supervisor_spec(max_processes=5)
     new = supervisor_spec(max_processes=6, isolation=Isolation.BEST_EFFORT, control_group="ops")
+    new = replace(new, runtime=replace(new.runtime, metrics_listen=TcpAddress("127.0.0.1", 9464)))
     plan = compare(old, new)
     assert plan.runtime == ("max_processes",)
-    assert plan.deferred == ("isolation", "control.group")
+    assert plan.deferred == ("isolation", "control.group", "metrics.listen")
 
 
 names = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 2), max_size=8)

@@ -53,6 +53,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "state.db"
 
 
+def test_each_event_is_told_with_its_id_also_while_the_database_is_locked(path: Path) -> None:
+    told: list[EventRecord] = []
+    store = EventStore(Database(path), on_append=told.append)
+    store.append(event("one"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.append(event("two"))
+    store.append(event("three"))
+    assert [(each.id, each.detail) for each in told] == [(1, "one"), (2, "two"), (3, "three")]
+
+
 def test_events_come_back_as_they_were(path: Path) -> None:
     store = EventStore(Database(path))
     first = store.append(event("one"))

@@ -35,7 +35,7 @@ SYSTEM = """
 systemd-sysv systemd udev dbus dbus-user-session libpam-systemd kmod util-linux procps iproute2
 python3 python3-venv libcap2
 """
-CALLED_BY_TESTS = "curl fio make strace nginx-light redis-server postgresql"
+CALLED_BY_TESTS = "curl fio make strace nginx-light redis-server postgresql prometheus"
 PACKAGES = f"{SYSTEM} {CALLED_BY_TESTS}".split()
 # What Vagrant needs, and what installing the project needs where there is no network.
 FOR_VAGRANT = "openssh-server sudo rsync qemu-guest-agent busybox-static cpio"

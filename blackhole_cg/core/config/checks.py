@@ -107,6 +107,15 @@ def _ports(loaded: LoadedConfig) -> Iterator[Finding]:
     return _collisions(loaded, "tcp_port", lambda name, service: service.tcp_port)
 
 
+def _metrics_port(loaded: LoadedConfig) -> Iterator[Finding]:
+    metrics = (*_ORCHESTRATOR, "metrics", "listen")
+    address = loaded.config.runtime.orchestrator.metrics.listen
+    for name, service in loaded.config.services.items():
+        if address is not None and service.enabled and service.tcp_port == address.port:
+            message = f"the supervisor's metrics have the same port ({loaded.position(metrics)})"
+            yield Finding(("services", name, "tcp_port"), message, looks_at=(("services", name, "enabled"),))
+
+
 def _sockets(loaded: LoadedConfig) -> Iterator[Finding]:
     def absolute(name: str, service: Service) -> str | None:
         path = service.unix_socket
@@ -221,6 +230,7 @@ _RULES: tuple[_Rule, ...] = (
     _dependencies,
     _cycles,
     _ports,
+    _metrics_port,
     _sockets,
     _each(_memory),
     _each(_io_max),

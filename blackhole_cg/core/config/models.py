@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from blackhole_cg.core.config.kinds import Choice, Duration, Flag, Number, Size, Whole
 from blackhole_cg.core.config.resource_models import MIB, Percent, Weight
+from blackhole_cg.core.config.runtime_kinds import LoopbackAddress
 from blackhole_cg.core.config.section import Section, key, section
 from blackhole_cg.core.config.service_models import (
     LOG_LEVELS,
@@ -17,6 +18,7 @@ from blackhole_cg.core.config.service_models import (
     Service,
     ServiceName,
 )
+from blackhole_cg.core.spec import TcpAddress
 from blackhole_cg.core.words import Isolation, Max, Overcommit
 
 
@@ -55,6 +57,14 @@ class Logs(Section):
     max_files: Annotated[int, Whole(1, 1000)] = key(5, "Files kept per service, the current one included.")
 
 
+class Metrics(Section):
+    """Metrics for Prometheus; on the control socket they are in any case."""
+
+    listen: Annotated[TcpAddress | None, LoopbackAddress()] = key(
+        None, "Address on this host where `GET /metrics` answers everybody.", inherits="nowhere"
+    )
+
+
 class Orchestrator(Section):
     """How the supervisor itself works, and the defaults of every service."""
 
@@ -84,6 +94,7 @@ class Orchestrator(Section):
     restart_policy: RestartPolicy = section(RestartPolicy, "Restarts of services that set none.")
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")
     logs: Logs = section(Logs, "Rotation of log files.")
+    metrics: Metrics = section(Metrics, "Where Prometheus finds its metrics.")
 
 
 class Runtime(Section):

@@ -77,6 +77,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         isolation=orchestrator.isolation,
         memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
+        metrics_listen=orchestrator.metrics.listen,
     )
 
 

@@ -171,6 +171,11 @@ class ResourceMonitor:
         watched = self._watched.get(service)
         return None if watched is None else watched.latest
 
+    def reading(self, service: str) -> Reading | None:
+        """The counters behind that sample."""
+        watched = self._watched.get(service)
+        return None if watched is None else watched.before
+
     def history(self, service: str) -> History:
         """What was sampled so far, across runs; empty for an unknown service."""
         past = self._pasts.get(service)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from blackhole_cg.core.config import Context, resolve
-from blackhole_cg.core.spec import IoMax, LogPolicy, RestartPolicy, RuntimeSpec, SecuritySpec
+from blackhole_cg.core.spec import IoMax, LogPolicy, RestartPolicy, RuntimeSpec, SecuritySpec, TcpAddress
 from blackhole_cg.core.words import Condition, Isolation, RestartWhen, ServiceType
 from tests.core.config.files import CONTEXT, load, service
 
@@ -279,3 +279,14 @@ def test_the_context_says_where_things_are() -> None:
 def test_priority_sets_defaults_and_nothing_that_is_written(text, expected):
     spec = service(f"services: {{web: {{command: /bin/true, priority: {text}}}}}")
     assert (spec.limits.cpu_weight, spec.limits.io_weight, spec.oom_score_adj) == expected
+
+
+def test_metrics_listen_on_the_loopback_interface_or_nowhere() -> None:
+    def listen(text: str) -> TcpAddress | None:
+        orchestrator = f"runtime: {{orchestrator: {{metrics: {{{text}}}}}}}\n"
+        return resolve(load(orchestrator + "services: {web: {}}"), CONTEXT).runtime.metrics_listen
+
+    assert listen("") is None
+    assert listen("listen: '127.0.0.1:9464'") == TcpAddress("127.0.0.1", 9464)
+    assert listen("listen: '127.1.2.3:80'") == TcpAddress("127.1.2.3", 80)
+    assert listen("listen: '[0:0::1]:65535'") == TcpAddress("::1", 65535)

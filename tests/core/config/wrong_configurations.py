@@ -639,6 +639,44 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:19: services.api.tcp_port: service 'web' has the same tcp_port (blackhole.yaml:2:19)",
         ],
     ),
+    "port of the metrics": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "127.0.0.1:80"}}}
+            services:
+              web: {tcp_port: 80}
+              off: {tcp_port: 80, enabled: false}
+            """,
+        [
+            "blackhole.yaml:3:19: services.web.tcp_port: the supervisor's metrics have the same port (blackhole.yaml:1:44)",
+        ],
+    ),
+    "metrics for everybody": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "0.0.0.0:9464"}}}
+            services: {web: {}}
+            """,
+        [
+            "blackhole.yaml:1:44: runtime.orchestrator.metrics.listen: '0.0.0.0:9464' could be reached from other hosts (accepted: 127.0.0.1:PORT or [::1]:PORT)",
+        ],
+    ),
+    "metrics at a name": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "localhost:9464"}}}
+            services: {web: {}}
+            """,
+        [
+            "blackhole.yaml:1:44: runtime.orchestrator.metrics.listen: 'localhost:9464' is not a numeric address with a port (accepted: 127.0.0.1:PORT or [::1]:PORT)",
+        ],
+    ),
+    "metrics at no port": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "[::1]:0"}}}
+            services: {web: {}}
+            """,
+        [
+            "blackhole.yaml:1:44: runtime.orchestrator.metrics.listen: '[::1]:0' has no port from 1 to 65535 (accepted: 127.0.0.1:PORT or [::1]:PORT)",
+        ],
+    ),
     "same socket": (
         """\
             services:

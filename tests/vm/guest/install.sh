@@ -61,7 +61,7 @@ printf '[Journal]\nStorage=volatile\n' >/etc/systemd/journald.conf.d/vm.conf
 useradd --create-home --shell /bin/bash tester
 passwd -q -d root
 
-systemctl disable -q nginx redis-server postgresql 2>/dev/null || true
+systemctl disable -q nginx redis-server postgresql prometheus 2>/dev/null || true
 # Under emulation every unit and every module costs; these do nothing for a test.
 for unit in getty@tty1.service serial-getty@ttyS0.service getty.target systemd-update-utmp.service \
     systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-pstore.service systemd-repart.service \
