@@ -7,6 +7,7 @@ is kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
@@ -34,6 +35,15 @@ class Operations(Protocol):
 
     def health(self, name: str) -> dict[str, Any]:
         """The health of a service, and what is known of each of its probes."""
+
+    def samples(self, name: str, *, history: bool = False, since: datetime | None = None) -> dict[str, Any]:
+        """What a service used when it was looked at last, None if it was not; its past from a time on."""
+
+    def follow_samples(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+        """The newest sample of each of these services, or of all, and then each as it is taken."""
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        """What every single process of a service uses; expensive."""
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.

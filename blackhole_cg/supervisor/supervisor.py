@@ -155,7 +155,7 @@ class Supervisor:
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
-        server = ControlServer(SupervisorApi(self), self.paths.socket, group=group)
+        server = ControlServer(SupervisorApi(self, clock), self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
         _settle_memory()
