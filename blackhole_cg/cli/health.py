@@ -17,7 +17,7 @@ from blackhole_cg.control.client import ALL, ControlClient
 _Row = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # service, its health, one probe
 
 
-@click.command("health")
+@click.command("health", short_help="Show what the probes were answered last.")
 @click.argument("name", required=False)
 @json_option
 @client_option

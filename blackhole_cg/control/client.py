@@ -72,6 +72,10 @@ class ControlClient:
         processes: list[JsonObject] = self._get(f"/v1/services/{_join([name])}/processes")["processes"]
         return processes
 
+    def why(self, name: str) -> JsonObject:
+        """A service, what it waits for, and what its restart policy has left; events tell the rest."""
+        return self._get(f"/v1/services/{_join([name])}/why")
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")

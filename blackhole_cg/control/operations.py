@@ -45,6 +45,9 @@ class Operations(Protocol):
     def processes(self, name: str) -> list[dict[str, Any]]:
         """What every single process of a service uses; expensive."""
 
+    def why(self, name: str) -> dict[str, Any]:
+        """A service, what it waits for, and what its restart policy has left."""
+
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.
 

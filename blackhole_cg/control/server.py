@@ -85,6 +85,7 @@ class ControlServer:
             ("GET", "/v1/services/{names}/health", self._get_health),
             ("GET", "/v1/services/{names}/samples", self._get_samples),
             ("GET", "/v1/services/{name}/processes", self._get_processes),
+            ("GET", "/v1/services/{name}/why", self._get_why),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
@@ -186,6 +187,10 @@ class ControlServer:
         check_known(request.query, ())
         name = self._check_name(request.match_info["name"])
         return _answer({"processes": self._operations.processes(name)})
+
+    async def _get_why(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return _answer(self._operations.why(self._check_name(request.match_info["name"])))
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("tail", "since", "stream", "follow"))

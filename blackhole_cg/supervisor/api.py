@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class SupervisorApi:
 
     def __init__(self, supervisor: Supervisor, clock: Clock) -> None:
         self._supervisor = supervisor
+        self._clock = clock
         self._observations = Observations(supervisor.watching, clock)
 
     @property
@@ -57,6 +59,11 @@ class SupervisorApi:
     def processes(self, name: str) -> list[dict[str, Any]]:
         """Every process of a service."""
         return self._observations.processes(name)
+
+    def why(self, name: str) -> dict[str, Any]:
+        """What a service is, and why, as far as events do not tell."""
+        known = explain(self._supervisor.services, name, self._clock.now())
+        return {"service": self.service(name).to_json(), **known}
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these, or all enabled ones when none is named."""

@@ -27,6 +27,7 @@ def test_without_a_supervisor_every_client_exits_with_3(cli: Cli, tmp_path: Path
         ["logs", "web"],
         ["events", "--follow"],
         ["monitor"],
+        ["why", "web"],
         ["reset", "--all"],
     ):
         done = cli(*arguments)
@@ -109,6 +110,7 @@ def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served:
         ["stop", "stroe"],
         ["logs", "stroe"],
         ["monitor", "stroe"],
+        ["why", "stroe"],
         ["events", "stroe"],
     ):
         done = cli(*arguments)
@@ -253,6 +255,27 @@ def test_followed_events_come_as_they_happen(environment: dict[str, str], served
         assert json.loads(process.stdout.readline())["id"] == 2
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+# ---- why ----
+
+
+def test_why_tells_of_the_newest_runs_or_of_one(cli: Cli, served: Served) -> None:
+    for run_id in range(1, 6):
+        for to, run in (("waiting", run_id - 1), ("starting", run_id), ("running", run_id)):
+            number = len(served.operations.stored) + 1
+            event = make_event(number, run_id=run, from_state="x", to_state=to, detail=f"run {run_id}")
+            served.operations.stored.append(event)
+    text = cli("why", "web").stdout.decode()
+    assert [line for line in text.splitlines() if line.startswith("run ")] == ["run 3", "run 4", "run 5"]
+    assert text.startswith("earlier: `blackhole-cg events web`")
+    assert "now: running for 1m30s\nnext: nothing is due" in text
+    found = json.loads(cli("why", "web", "--run", "2", "--json").stdout)
+    assert [(run["run_id"], len(run["events"])) for run in found["runs"]] == [(2, 3)]
+    assert found["now"]["service"]["name"] == found["service"] == "web"
+    done = cli("why", "web", "--run", "9")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"blackhole-cg: nothing is stored of run 9 of 'web' (there is: 1 to 5)\n"
 
 
 # ---- samples ----

@@ -66,6 +66,13 @@ def make_sample(**changes: Any) -> dict[str, Any]:
     return {**sample, **rates, **unknown, **changes}
 
 
+def make_why(name: str = "web", info: ServiceInfo | None = None, **changes: Any) -> dict[str, Any]:
+    """Why a service is where it is, beside its events."""
+    restart = {"policy": "always", "type": "simple", "recent": 1, "max_restarts": 5, "window_seconds": 3600.0}
+    known = {"service": (info or make_info(name)).to_json(), "problem": None, "waits_for": []}
+    return {**known, "restart": restart, **changes}
+
+
 def make_event(number: int, service: str = "web", **changes: Any) -> EventRecord:
     """A service that was killed."""
     event = EventRecord(
@@ -141,6 +148,9 @@ class FakeOperations:
     def processes(self, name: str) -> list[dict[str, Any]]:
         return [{"pid": 4242, "command": f"/opt/{name} --serve", "cpu_percent": None, "threads": 1}]
 
+    def why(self, name: str) -> dict[str, Any]:
+        return make_why(name, self.service(name))
+
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)
 
@@ -202,12 +212,13 @@ class FakeOperations:
         seen = 0
         try:
             while True:
-                found = read()
+                found = list(read())
                 for item in found[seen:]:
                     yield item
                 seen = len(found)
                 async with self.changed:
-                    await self.changed.wait()
+                    if len(read()) == seen:  # else something came while the last ones were sent
+                        await self.changed.wait()
         finally:
             self.followers -= 1
 
