@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "reload": "reload",
     "logs": "logs",
     "events": "events",
+    "why": "why",
+    "monitor": "monitor",
     "metrics": "metrics",
 }
 """Command -> its module in this package, where it is found by its own name plus "_command"."""

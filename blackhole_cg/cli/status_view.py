@@ -93,7 +93,7 @@ def _used(info: Info, metric: str) -> str:
     value = info["usage"].get(metric)
     if value is None:
         return NOTHING
-    return _percent(value) if metric == "cpu_percent" else format_size(value)
+    return percent(value) if metric == "cpu_percent" else format_size(value)
 
 
 def _allowed(info: Info, limit_name: str) -> str:
@@ -203,7 +203,7 @@ def _all_usage(info: Info) -> str:
     usage = info["usage"]
     parts = []
     if usage.get("cpu_percent") is not None:
-        parts.append(f"CPU {_percent(usage['cpu_percent'])}")
+        parts.append(f"CPU {percent(usage['cpu_percent'])}")
     if usage.get("memory_bytes") is not None:
         parts.append(f"memory {format_size(usage['memory_bytes'])}")
     if usage.get("pids") is not None:
@@ -229,7 +229,8 @@ def _enforced_cell(limit: Info) -> Cell:
 # ---- values ----
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A percentage in two or three digits: 4.2%, 12%, 180%."""
     return f"{value:.1f}%" if value < 9.95 else f"{value:.0f}%"
 
 

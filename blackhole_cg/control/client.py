@@ -53,6 +53,29 @@ class ControlClient:
         services: JsonObject = self._get(f"/v1/services/{text}/health")["services"]
         return services
 
+    def samples(
+        self, names: Sequence[str] | Literal["*"] = ALL, *, history: bool = False, since: str | None = None
+    ) -> JsonObject:
+        """The newest sample of each service, by name; with `history` also its past, from `since` on."""
+        query = _encode_query({"history": 1 if history else None, "since": since})
+        services: JsonObject = self._get(f"/v1/services/{_join(names)}/samples{query}")["services"]
+        return services
+
+    def follow_samples(self, names: Sequence[str] | Literal["*"] = ALL) -> Iterator[JsonObject]:
+        """The newest sample of each service, and then each as it is taken."""
+        for line in self._stream_lines(f"/v1/services/{_join(names)}/samples?follow=1", endless=True):
+            sample: JsonObject = json.loads(line)
+            yield sample
+
+    def processes(self, name: str) -> list[JsonObject]:
+        """What every single process of a service uses."""
+        processes: list[JsonObject] = self._get(f"/v1/services/{_join([name])}/processes")["processes"]
+        return processes
+
+    def why(self, name: str) -> JsonObject:
+        """A service, what it waits for, and what its restart policy has left; events tell the rest."""
+        return self._get(f"/v1/services/{_join([name])}/why")
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")
@@ -67,8 +90,9 @@ class ControlClient:
 
         Waits for as long as the operation takes. To stop waiting does not take the wish back.
         """
-        text = ALL if names == ALL else ",".join(quote(name, safe="") for name in names)
-        with self._exchange("POST", f"/v1/services/{text}/{action}", timeout_seconds=None) as response:
+        with self._exchange(
+            "POST", f"/v1/services/{_join(names)}/{action}", timeout_seconds=None
+        ) as response:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 
@@ -179,6 +203,11 @@ class _UnixConnection(HTTPConnection):
             connection.close()
             raise _explain_connect(self._socket_path, cause) from cause
         self.sock = connection
+
+
+def _join(names: Sequence[str] | Literal["*"]) -> str:
+    """The services as a part of a path."""
+    return ALL if names == ALL else ",".join(quote(name, safe="") for name in names)
 
 
 def _encode_query(values: Mapping[str, str | int | None]) -> str:

@@ -7,6 +7,7 @@ is kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
@@ -38,6 +39,18 @@ class Operations(Protocol):
 
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service, for its metrics."""
+
+    def samples(self, name: str, *, history: bool = False, since: datetime | None = None) -> dict[str, Any]:
+        """What a service used when it was looked at last, None if it was not; its past from a time on."""
+
+    def follow_samples(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+        """The newest sample of each of these services, or of all, and then each as it is taken."""
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        """What every single process of a service uses; expensive."""
+
+    def why(self, name: str) -> dict[str, Any]:
+        """A service, what it waits for, and what its restart policy has left."""
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these services and what they depend on, as one operation; return once they have started.

@@ -27,7 +27,7 @@ from blackhole_cg.control.queries import (
     parse_since,
     parse_stream,
 )
-from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, encode_events
+from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, encode_events, encode_lines
 from blackhole_cg.core.facts import EventRecord
 from blackhole_cg.errors import (
     BlackholeError,
@@ -85,6 +85,9 @@ class ControlServer:
             ("GET", "/v1/services/{name}", self._get_service),
             ("GET", "/v1/services/{name}/logs", self._get_logs),
             ("GET", "/v1/services/{names}/health", self._get_health),
+            ("GET", "/v1/services/{names}/samples", self._get_samples),
+            ("GET", "/v1/services/{name}/processes", self._get_processes),
+            ("GET", "/v1/services/{name}/why", self._get_why),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
@@ -170,6 +173,30 @@ class ControlServer:
         check_known(request.query, ())
         names = self._select(request.match_info["names"]) or self._operations.names()
         return _answer({"services": {name: self._operations.health(name) for name in names}})
+
+    async def _get_samples(self, request: web.Request) -> web.StreamResponse:
+        follow = parse_flag(request.query, "follow")
+        history = parse_flag(request.query, "history")
+        accepted = (
+            ("follow",) if follow else ("follow", "history", "since") if history else ("follow", "history")
+        )
+        check_known(request.query, accepted)
+        names = self._select(request.match_info["names"])
+        if follow:
+            lines = encode_lines(self._operations.follow_samples(names))
+            return await self._streams.send(request, NDJSON, lines)
+        since = parse_since(request.query, "since", datetime.now(UTC))
+        samples = partial(self._operations.samples, history=history, since=since)
+        return _answer({"services": {name: samples(name) for name in names or self._operations.names()}})
+
+    async def _get_processes(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        name = self._check_name(request.match_info["name"])
+        return _answer({"processes": self._operations.processes(name)})
+
+    async def _get_why(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return _answer(self._operations.why(self._check_name(request.match_info["name"])))
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("tail", "since", "stream", "follow"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -62,6 +62,15 @@ async def encode_events(events: AsyncIterable[EventRecord]) -> AsyncIterator[byt
             yield b"id: %d\ndata: %s\n\n" % (event.id, json.dumps(event.to_json()).encode())
     finally:
         await _close(events)
+
+
+async def encode_lines(values: AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[bytes]:
+    """Each object as a line of JSON."""
+    try:
+        async for value in values:
+            yield json.dumps(value).encode() + b"\n"
+    finally:
+        await _close(values)
 
 
 async def _pump(request: web.Request, response: web.StreamResponse, chunks: AsyncIterable[bytes]) -> None:

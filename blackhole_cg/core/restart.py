@@ -110,6 +110,16 @@ def backoff_delay_seconds(policy: RestartPolicy, attempt: int, jitter: float) ->
     return min(delay_seconds, policy.max_delay_seconds) * (1.0 + policy.jitter * jitter)
 
 
+def still_counting(
+    policy: RestartPolicy, history: RestartHistory, uptime_seconds: float, now: float
+) -> RestartHistory:
+    """What of the history counts for a run that ends now, after being up for so long."""
+    if uptime_seconds >= policy.reset_after_seconds:
+        return NO_HISTORY
+    recent = tuple(at for at in history.restarted_at if now - at < policy.window_seconds)
+    return RestartHistory(recent, history.attempt)
+
+
 def decide_restart(
     spec: ServiceSpec, history: RestartHistory, end: RunEnd, now: float, jitter: float
 ) -> RestartDecision:
@@ -127,9 +137,8 @@ def decide_restart(
         return Done(str(end))
     if policy.when is RestartWhen.NEVER:
         return GiveUp(f"{end}; restart policy is never")
-    if end.uptime_seconds >= policy.reset_after_seconds:
-        history = NO_HISTORY
-    recent = tuple(at for at in history.restarted_at if now - at < policy.window_seconds)
+    history = still_counting(policy, history, end.uptime_seconds, now)
+    recent = history.restarted_at
     if policy.max_restarts != MAX and len(recent) >= policy.max_restarts:
         window = f"{policy.window_seconds:g}s"
         return GiveUp(f"{end}; gave up after {len(recent)} restarts within {window}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
 from blackhole_cg.core.words import State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.observe.metrics import Measured
+from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.explain import explain
+from blackhole_cg.supervisor.observations import Observations
 
 if TYPE_CHECKING:
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -17,8 +21,10 @@ if TYPE_CHECKING:
 class SupervisorApi:
     """Adapts a Supervisor to what the control server asks for."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, clock: Clock) -> None:
         self._supervisor = supervisor
+        self._clock = clock
+        self._observations = Observations(supervisor.watching, clock)
 
     @property
     def stopping(self) -> bool:
@@ -46,6 +52,24 @@ class SupervisorApi:
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service; what was learnt of a run is left out once it is over."""
         return [self._measure(info) for info in self._supervisor.all_services()]
+
+    def samples(self, name: str, *, history: bool = False, since: datetime | None = None) -> dict[str, Any]:
+        """The newest sample of a service, and its past if wanted."""
+        found: dict[str, Any] = {"latest": self._observations.latest(name)}
+        return found | ({"history": self._observations.history(name, since)} if history else {})
+
+    def follow_samples(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+        """The newest sample of each, or of all when none is named, and then each as it is taken."""
+        return self._observations.follow(names)
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        """Every process of a service."""
+        return self._observations.processes(name)
+
+    def why(self, name: str) -> dict[str, Any]:
+        """What a service is, and why, as far as events do not tell."""
+        known = explain(self._supervisor.services, name, self._clock.now())
+        return {"service": self.service(name).to_json(), **known}
 
     async def start(self, names: Sequence[str]) -> None:
         """Start these, or all enabled ones when none is named."""

@@ -99,6 +99,10 @@ class Services:
         except KeyError:
             raise UnknownServiceError(name, self.runners) from None
 
+    def unmet(self, name: str) -> list[str]:
+        """The dependencies of a service that have not reached their condition."""
+        return self._gate.unmet(name)
+
     def check_names(self, names: Iterable[str]) -> list[str]:
         """The same names, each once, all of them known. Raises UnknownServiceError."""
         return [self.runner(name).name for name in dict.fromkeys(names)]

@@ -158,7 +158,7 @@ class Supervisor:
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
-        api = SupervisorApi(self)
+        api = SupervisorApi(self, clock)
         server = ControlServer(api, self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)

@@ -59,11 +59,14 @@ class Watching:
         self._runners.pop(name, None)
         self.monitor.forget(name)
 
-    async def follow(self, names: Iterable[str]) -> AsyncIterator[tuple[str, Sample]]:
-        """The newest sample of each of these services, and then each as it is taken."""
-        wanted, seen = list(names), dict[str, Sample]()
+    async def follow(self, names: Iterable[str] | None = None) -> AsyncIterator[tuple[str, Sample]]:
+        """The newest sample of each of these services, and then each as it is taken.
+
+        None: of whatever services there are at the time. Whoever is slow misses samples, not the newest.
+        """
+        wanted, seen = None if names is None else list(names), dict[str, Sample]()
         while True:
-            for name in wanted:
+            for name in list(self._runners) if wanted is None else wanted:
                 sample = self.monitor.latest(name)
                 if sample is not None and sample is not seen.get(name):
                     seen[name] = sample

@@ -14,7 +14,7 @@ import pytest
 
 from blackhole_cg.errors import ConfigError, Diagnostic, OperationError
 from tests.cli.conftest import COMMAND, ROOT, Cli
-from tests.control.fake_operations import Served, make_event, make_info, make_line
+from tests.control.fake_operations import Served, make_event, make_info, make_line, make_sample
 from tests.support.waiting import eventually
 
 # ---- exit codes ----
@@ -26,6 +26,8 @@ def test_without_a_supervisor_every_client_exits_with_3(cli: Cli, tmp_path: Path
         ["start", "web"],
         ["logs", "web"],
         ["events", "--follow"],
+        ["monitor"],
+        ["why", "web"],
         ["reset", "--all"],
     ):
         done = cli(*arguments)
@@ -107,6 +109,8 @@ def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served:
         ["health", "stroe"],
         ["stop", "stroe"],
         ["logs", "stroe"],
+        ["monitor", "stroe"],
+        ["why", "stroe"],
         ["events", "stroe"],
     ):
         done = cli(*arguments)
@@ -251,6 +255,65 @@ def test_followed_events_come_as_they_happen(environment: dict[str, str], served
         assert json.loads(process.stdout.readline())["id"] == 2
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+# ---- why ----
+
+
+def test_why_tells_of_the_newest_runs_or_of_one(cli: Cli, served: Served) -> None:
+    for run_id in range(1, 6):
+        for to, run in (("waiting", run_id - 1), ("starting", run_id), ("running", run_id)):
+            number = len(served.operations.stored) + 1
+            event = make_event(number, run_id=run, from_state="x", to_state=to, detail=f"run {run_id}")
+            served.operations.stored.append(event)
+    text = cli("why", "web").stdout.decode()
+    assert [line for line in text.splitlines() if line.startswith("run ")] == ["run 3", "run 4", "run 5"]
+    assert text.startswith("earlier: `blackhole-cg events web`")
+    assert "now: running for 1m30s\nnext: nothing is due" in text
+    found = json.loads(cli("why", "web", "--run", "2", "--json").stdout)
+    assert [(run["run_id"], len(run["events"])) for run in found["runs"]] == [(2, 3)]
+    assert found["now"]["service"]["name"] == found["service"] == "web"
+    done = cli("why", "web", "--run", "9")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"blackhole-cg: nothing is stored of run 9 of 'web' (there is: 1 to 5)\n"
+
+
+# ---- samples ----
+
+
+def test_samples_are_lines_as_they_are_taken(environment: dict[str, str], served: Served) -> None:
+    with _start(environment, "monitor") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().decode() == (
+            "2030-01-31 12:00:00 web: CPU 12%, memory 61.2M (12% of the limit), pids 3, read 0B/s, "
+            "write 4.1K/s\n"
+        )
+        served.operations.taken.append({"service": "store", **make_sample(cpu_percent=None)})
+        served.call(served.operations.announce)
+        assert process.stdout.readline().startswith(b"2030-01-31 12:00:00 store: CPU -, memory 61.2M")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == b""
+
+
+def test_samples_for_programs_are_the_objects_of_the_api(cli: Cli, served: Served) -> None:
+    assert [json.loads(line) for line in cli("monitor", "--once", "--json").stdout.splitlines()] == [
+        {"service": "web", **make_sample()}
+    ]
+    lines = cli("monitor", "web", "spare", "web", "--once").stdout.decode().splitlines()
+    assert len(lines) == 2
+    assert lines[1] == "spare: no sample: it does not run, or not for long enough"
+
+
+def test_a_reader_of_samples_may_leave(environment: dict[str, str], served: Served) -> None:
+    with _start(environment, "monitor", "--json") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        served.operations.taken.append({"service": "web", **make_sample()})
+        served.call(served.operations.announce)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
 
 
 # ---- output that goes away, and terminals ----

@@ -61,7 +61,16 @@ def test_no_command_is_wrong_usage(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["status", "web"], ["events"], ["logs", "web"], ["stop", "web"]]
+    "arguments",
+    [
+        ["status"],
+        ["status", "web"],
+        ["events"],
+        ["logs", "web"],
+        ["stop", "web"],
+        ["monitor", "--once"],
+        ["why", "web"],
+    ],
 )
 def test_a_client_imports_nothing_heavy(
     served: Served, environment: dict[str, str], arguments: list[str]

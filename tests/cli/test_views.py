@@ -8,10 +8,11 @@ import pytest
 
 from blackhole_cg.cli.banner import render_banner
 from blackhole_cg.cli.logs import MessagePrinter
+from blackhole_cg.cli.monitor import render_sample
 from blackhole_cg.cli.status_view import render_details, render_overview, short_value
 from blackhole_cg.cli.terminal import Cell, Column, Screen, printable, render_table
 from blackhole_cg.core.facts import LimitState
-from tests.control.fake_operations import make_info, make_line
+from tests.control.fake_operations import make_info, make_line, make_sample
 
 WIDE = Screen()
 
@@ -49,6 +50,17 @@ def test_an_overview_shows_usage_beside_limits_and_what_is_not_enforced() -> Non
     assert lines[5:] == [
         "loose: not enforced: cpu_max, memory_max (cpu, memory: bound to cgroup v1 on this host)"
     ]
+
+
+def test_a_sample_shows_shares_that_are_not_zero_and_counts_that_are_known() -> None:
+    sample = {
+        "service": "web",
+        **make_sample(memory_percent=None, memory_pressure_percent=3.21, open_files=40),
+    }
+    sample |= {"memory_rss_bytes": 2**20, "cpu_throttled_percent": 0.0, "io_pressure_percent": None}
+    text = render_sample(sample, WIDE)
+    assert "memory 61.2M, pids 3" in text
+    assert text.endswith("write 4.1K/s, RSS 1M, open files 40, waits for memory 3.2%")
 
 
 def test_services_that_lack_the_same_share_one_note() -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +58,22 @@ def make_info(name: str, **changes: Any) -> ServiceInfo:
     return replace(info, **changes)
 
 
+def make_sample(**changes: Any) -> dict[str, Any]:
+    """What a service used."""
+    sample = {"at_wall": "2030-01-31T12:00:00.000000Z", "run_id": 1, "uptime_seconds": 90.0}
+    sample |= {"cpu_percent": 12.5, "memory_bytes": 64225280, "memory_percent": 11.96, "pids": 3}
+    rates = {"io_read_bytes_per_second": 0.0, "io_write_bytes_per_second": 4198.4}
+    unknown = dict.fromkeys(("cpu_throttled_percent", "open_files", "connections"))
+    return {**sample, **rates, **unknown, **changes}
+
+
+def make_why(name: str = "web", info: ServiceInfo | None = None, **changes: Any) -> dict[str, Any]:
+    """Why a service is where it is, beside its events."""
+    restart = {"policy": "always", "type": "simple", "recent": 1, "max_restarts": 5, "window_seconds": 3600.0}
+    known = {"service": (info or make_info(name)).to_json(), "problem": None, "waits_for": []}
+    return {**known, "restart": restart, **changes}
+
+
 def make_event(number: int, service: str = "web", **changes: Any) -> EventRecord:
     """A service that was killed."""
     event = EventRecord(
@@ -86,6 +103,7 @@ class FakeOperations:
         self.infos = {info.name: info for info in infos}
         self.stored: list[EventRecord] = []
         self.lines: list[bytes] = []
+        self.taken: list[dict[str, Any]] = [{"service": "web", **make_sample()}]
         self.queries: list[LogQuery] = []
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         self.finished: list[str] = []
@@ -119,6 +137,23 @@ class FakeOperations:
 
     def measurements(self) -> Sequence[Measured]:
         return [Measured(info) for info in self.infos.values()]
+
+    def samples(self, name: str, *, history: bool = False, since: datetime | None = None) -> dict[str, Any]:
+        mine = [each for each in self.taken if each["service"] == name]
+        points = [each for each in mine if since is None or each["at_wall"] >= since.isoformat()]
+        latest = {key: value for key, value in mine[-1].items() if key != "service"} if mine else None
+        return {"latest": latest} | ({"history": {"points": points, "spans": []}} if history else {})
+
+    async def follow_samples(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+        async for sample in self._follow(lambda: self.taken):
+            if not names or sample["service"] in names:
+                yield sample
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        return [{"pid": 4242, "command": f"/opt/{name} --serve", "cpu_percent": None, "threads": 1}]
+
+    def why(self, name: str) -> dict[str, Any]:
+        return make_why(name, self.service(name))
 
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)
@@ -181,12 +216,13 @@ class FakeOperations:
         seen = 0
         try:
             while True:
-                found = read()
+                found = list(read())
                 for item in found[seen:]:
                     yield item
                 seen = len(found)
                 async with self.changed:
-                    await self.changed.wait()
+                    if len(read()) == seen:  # else something came while the last ones were sent
+                        await self.changed.wait()
         finally:
             self.followers -= 1
 

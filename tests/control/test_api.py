@@ -26,7 +26,7 @@ from blackhole_cg.errors import (
     NoSupervisorError,
     OperationError,
 )
-from tests.control.fake_operations import Served, make_event, make_info, make_line
+from tests.control.fake_operations import Served, make_event, make_info, make_line, make_sample
 from tests.support.waiting import eventually
 
 
@@ -87,6 +87,32 @@ def test_host_and_healthz(served: Served, client: ControlClient) -> None:
         "reason": "bound to cgroup v1 on this host",
     }
     assert json.loads(ask(served, "GET", "/healthz")[2]) == {"status": "ok"}
+
+
+def test_samples_are_the_newest_and_on_request_the_past(served: Served, client: ControlClient) -> None:
+    early = make_sample(at_wall="2030-01-31T11:00:00.000000Z")
+    served.operations.taken = [{"service": "web", **early}, {"service": "web", **make_sample()}]
+    assert client.samples(["web", "spare"]) == {"web": {"latest": make_sample()}, "spare": {"latest": None}}
+    assert list(client.samples()) == ["store", "web", "spare"]
+    history = client.samples(["web"], history=True)["web"]["history"]
+    assert (len(history["points"]), history["spans"]) == (2, [])
+    newer = client.samples(["web"], history=True, since="2030-01-31T11:30:00Z")["web"]["history"]
+    assert [point["at_wall"] for point in newer["points"]] == [make_sample()["at_wall"]]
+
+
+def test_followed_samples_come_as_they_are_taken_one_on_a_line(served: Served, client: ControlClient) -> None:
+    stream = client.follow_samples(["web"])
+    assert next(stream) == {"service": "web", **make_sample()}
+    served.operations.taken += [{"service": name, **make_sample(pids=5)} for name in ("store", "web")]
+    served.call(served.operations.announce)
+    assert (sample := next(stream))["pids"] == 5
+    assert sample["service"] == "web"
+
+
+def test_processes_are_those_of_one_service(client: ControlClient) -> None:
+    (process,) = client.processes("web")
+    assert (process["pid"], process["command"]) == (4242, "/opt/web --serve")
+    assert refusal(lambda: client.processes("wep")).kind == "unknown_service"
 
 
 def test_an_unknown_service_is_not_found_and_the_closest_is_named(client: ControlClient) -> None:
@@ -333,6 +359,11 @@ def test_server_sent_events_carry_ids_and_resume_after_the_last_one(served: Serv
         ("GET", "/v1/services/web/logs?stream=x", 400, "bad_request"),
         ("GET", "/v1/services/web/logs?follow=x", 400, "bad_request"),
         ("GET", "/v1/services/web/logs?lines=3", 400, "bad_request"),
+        ("GET", "/v1/services/web/samples?since=5m", 400, "bad_request"),
+        ("GET", "/v1/services/web/samples?follow&history", 400, "bad_request"),
+        ("GET", "/v1/services/web,/samples", 400, "bad_request"),
+        ("GET", "/v1/services/wep/samples?follow", 404, "unknown_service"),
+        ("GET", "/v1/services/web,store/processes", 404, "unknown_service"),
         ("GET", "/v1/events?after=-1", 400, "bad_request"),
         ("GET", "/v1/services?x", 400, "bad_request"),
         ("POST", "/v1/services/web/stop?force", 400, "bad_request"),
@@ -356,7 +387,7 @@ def test_every_refusal_has_one_shape(served: Served, method: str, path: str, sta
 
 
 def test_head_answers_without_a_body_and_does_not_follow(served: Served) -> None:
-    for path in ("/v1/services", "/healthz", "/v1/events?follow", "/v1/services/web/logs?follow"):
+    for path in ("/v1/services", "/healthz", "/v1/events?follow", "/v1/services/*/samples?follow"):
         status, _, body = ask(served, "HEAD", path)
         assert (status, body) == (200, b"")
     assert served.operations.followers == 0

@@ -36,7 +36,7 @@ class ProcessSample:
     """One process of a service; None is unknown or not ours to see."""
 
     pid: int
-    name: str
+    command: str
     cpu_percent: float | None = None  # since the last look; unknown at the first
     memory_rss_bytes: int | None = None
     memory_vms_bytes: int | None = None
@@ -98,7 +98,7 @@ class ProcessReader:
             memory, io = _ask(process.memory_info), _ask(process.io_counters)
             return ProcessSample(
                 pid=process.pid,
-                name=name,
+                command=" ".join(_ask(process.cmdline) or [f"[{name}]"]),
                 cpu_percent=self._cpu_percent(process, now),
                 memory_rss_bytes=memory and memory.rss,
                 memory_vms_bytes=memory and memory.vms,
