@@ -39,7 +39,7 @@ WRONG = [
     ("an unknown rlimit", web("resources: {rlimits: {nope: 1}}"), ["services.web.resources.rlimits.nope: "]),
     ("an unknown key", web("comand: x"), ["services.web.comand: unknown key (did you mean 'command'?)"]),
     ("an unknown section", SERVICE + "servcies: {}\n", ["servcies: unknown key (did you mean 'services'?)"]),
-    ("a key that has no behaviour yet", web("priority: critical"), ["services.web.priority: unknown key"]),
+    ("a key that has no behaviour yet", web("gpu: 1"), ["services.web.gpu: unknown key"]),
     ("a duplicate key", web("umask: '022'\numask: '077'"), ["services.web.umask: "]),
     ("a duplicate service", SERVICE + "  web: {command: [/bin/true]}\n", ["services.web: is given twice"]),
     ("a cycle", web("depends_on: [db]") + "  db: {command: [/bin/true], depends_on: [web]}\n", ["web -> db -> web"]),
