@@ -265,6 +265,16 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:12: services.web.stop.grace: unknown key (accepted: signal, timeout)",
         ],
     ),
+    "watchdog of a service that nobody listens to": (
+        """\
+            services:
+              web:
+                watchdog: 30s
+            """,
+        [
+            "blackhole.yaml:3:15: services.web.watchdog: nobody listens to a service of type simple (accepted: with type notify)",
+        ],
+    ),
     "later key": (
         """\
             services:
@@ -272,7 +282,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 priority: critical
             """,
         [
-            "blackhole.yaml:3:5: services.web.priority: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.priority: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
@@ -727,7 +737,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:13:35: services.api.depends_on.job.condition: 'job' is not a oneshot, so it never completes (accepted: started, healthy)",
             "blackhole.yaml:14:11: services.api.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
             "blackhole.yaml:15:20: services.api.stop.signal: 'TREM' is not a signal that ends a process (did you mean 'TERM'? accepted: TERM, INT, QUIT, HUP, USR1, USR2, KILL and so on, with or without SIG)",
-            "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:16:8: services.db.priority: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
             "blackhole.yaml:16:42: services.db.restart.policy: 'on-failure' is not known (did you mean 'on_failure'? accepted: always, on_failure, never)",
             "blackhole.yaml:18:3: services.Bad_Name: 'Bad_Name' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
         ],
