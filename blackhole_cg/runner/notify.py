@@ -52,11 +52,14 @@ class NotifyWatch:
         """How long the run may be silent; None for as long as it likes."""
         return self._watchdog.period_seconds if self._watchdog else None
 
-    def begin(self, run: Run, run_id: int, watchdog_seconds: float | None) -> None:
-        """Hear a run from now on; its watchdog waits for `guard`."""
+    def begin(self, watchdog_seconds: float | None) -> None:
+        """Forget the last run: another one begins, which may be silent for so long once it is guarded."""
         self.end()
         self._text, self._is_reloading = None, False
         self._set_watchdog(watchdog_seconds)
+
+    def hear(self, run: Run, run_id: int) -> None:
+        """Hear the run from now on, what it has said already included."""
         run.listen(partial(self._take, run, run_id))
 
     def guard(self, run_id: int, *, at_once: bool) -> None:

@@ -165,7 +165,8 @@ class ServiceRunner:
         self.run, self.last_limits = run, run.limits
         self._is_adopted = True
         run_id = self.status.run_id
-        self.notify_watch.begin(run, run_id, watchdog_seconds)
+        self.notify_watch.begin(watchdog_seconds)
+        self.notify_watch.hear(run, run_id)
         self._output.begin_run(run_id)
         self.post(Adopted(run_id, run.pid, started_at))
         self.started_wall = started_wall
@@ -288,6 +289,7 @@ class ServiceRunner:
     def _spawn(self, run_id: int) -> None:
         self._output.begin_run(run_id)
         self._is_adopted, self.extended_until = False, 0.0
+        self.notify_watch.begin(self.spec.watchdog_seconds)
         try:
             self.run = self._host.launch(self.spec, run_id)
         except (BlackholeError, OSError) as cause:
@@ -313,7 +315,7 @@ class ServiceRunner:
             return
         self.last_limits = run.limits
         self.post(SpawnSucceeded(run_id, run.pid))
-        self.notify_watch.begin(run, run_id, self.spec.watchdog_seconds)
+        self.notify_watch.hear(run, run_id)
         await self._watch_exit(run, run_id)
 
     async def _watch_exit(self, run: Run, run_id: int) -> None:
