@@ -158,6 +158,8 @@ def _facts(info: Info) -> Iterable[tuple[str, str] | None]:
     yield "desired", info["desired"] + ("" if info["enabled"] else " (not enabled)")
     yield "main process", _process(info)
     yield "started", _started(info)
+    if info["status_text"]:
+        yield "says", printable(info["status_text"])
     yield "restarts", str(info["restarts"])
     if info["next_restart_in_seconds"] is not None:
         yield "next start", f"in {format_duration(info['next_restart_in_seconds'])}"

@@ -114,6 +114,21 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class MainChanged:
+    """The run goes on with another main process."""
+
+    run_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndsItself:
+    """The run says that it is on its way to its end, which nobody here asked it for."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimedOut:
     """The run has had its time to say that it has started."""
 
@@ -166,6 +181,8 @@ Event = (
     | StopTimedOut
     | BackoffElapsed
     | Ready
+    | MainChanged
+    | EndsItself
     | StartTimedOut
     | HealthReported
     | Broken

@@ -122,6 +122,7 @@ class ServiceInfo:
     usage: Mapping[str, float | int | None] = field(default_factory=dict)
     last_exit: Mapping[str, Any] | None = None
     last_error: str | None = None
+    status_text: str | None = None  # what the service itself says of its state
     logs: Mapping[str, int] = field(default_factory=dict)
     next_restart_in_seconds: float | None = None
 

@@ -15,9 +15,11 @@ from blackhole_cg.core.events import (
     CheckDependencies,
     DependenciesMet,
     Effect,
+    EndsItself,
     HealthReported,
     KillRequested,
     KillRun,
+    MainChanged,
     MainExited,
     Ready,
     ResetRequested,
@@ -135,6 +137,17 @@ def spawned(status: ServiceStatus, event: SpawnSucceeded, context: Context) -> S
 def ready(status: ServiceStatus, event: Ready, context: Context) -> Step:
     detail = f"pid {status.pid} is ready" + (f": {event.detail}" if event.detail else "")
     return replace(status, state=State.RUNNING, detail=detail), ()
+
+
+def main_changed(status: ServiceStatus, event: MainChanged, context: Context) -> Step:
+    return replace(status, pid=event.pid), ()
+
+
+def ends_itself(status: ServiceStatus, event: EndsItself, context: Context) -> Step:
+    """It has as long as for a stop; its exit status decides what follows, as of any end of its own."""
+    detail = "it says that it is stopping"
+    stopping = replace(status, state=State.STOPPING, cause=Reason.EXITED, detail=detail)
+    return stopping, (ArmTimer(Timer.STOP, context.spec.stop.timeout_seconds, status.run_id),)
 
 
 def start_timed_out(status: ServiceStatus, event: StartTimedOut, context: Context) -> Step:

@@ -22,9 +22,11 @@ from blackhole_cg.core.events import (
     BackoffElapsed,
     Broken,
     DependenciesMet,
+    EndsItself,
     Event,
     HealthReported,
     KillRequested,
+    MainChanged,
     MainExited,
     Ready,
     ResetRequested,
@@ -74,6 +76,8 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STARTING, KillRequested): Transition(do.kill, (_S.STARTING,)),
     (_S.STARTING, SpawnSucceeded): Transition(do.spawned, (_S.STARTING, _S.RUNNING)),
     (_S.STARTING, Ready): Transition(do.ready, (_S.RUNNING,)),
+    (_S.STARTING, MainChanged): Transition(do.main_changed, (_S.STARTING,)),
+    (_S.STARTING, EndsItself): Transition(do.ends_itself, (_S.STOPPING,)),
     (_S.STARTING, StartTimedOut): Transition(do.start_timed_out, (_S.STOPPING,)),
     (_S.STARTING, Broken): Transition(do.broken, (_S.STOPPING,)),
     (_S.STARTING, MainExited): Transition(do.clear_leftovers, (_S.STOPPING,)),
@@ -84,6 +88,8 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.RUNNING, ResetRequested): Transition(do.reset, (_S.RUNNING,)),
     (_S.RUNNING, KillRequested): Transition(do.kill, (_S.RUNNING,)),
     (_S.RUNNING, HealthReported): Transition(do.note_health, (_S.RUNNING,)),
+    (_S.RUNNING, MainChanged): Transition(do.main_changed, (_S.RUNNING,)),
+    (_S.RUNNING, EndsItself): Transition(do.ends_itself, (_S.STOPPING,)),
     (_S.RUNNING, Broken): Transition(do.broken, (_S.STOPPING,)),
     (_S.RUNNING, MainExited): Transition(do.clear_leftovers, (_S.STOPPING,)),
     (_S.RUNNING, RunEnded): Transition(do.run_ended, _POLICY),
@@ -93,6 +99,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STOPPING, ResetRequested): Transition(do.reset, (_S.STOPPING,)),
     (_S.STOPPING, KillRequested): Transition(do.kill, (_S.STOPPING,)),
     (_S.STOPPING, SpawnFailed): Transition(do.spawn_failed_while_stopping, _END),
+    (_S.STOPPING, MainChanged): Transition(do.main_changed, (_S.STOPPING,)),
     (_S.STOPPING, MainExited): Transition(do.main_stopped, (_S.STOPPING,)),
     (_S.STOPPING, StopTimedOut): Transition(do.kill, (_S.STOPPING,)),
     (_S.STOPPING, RunEnded): Transition(do.run_ended, _END),
@@ -127,6 +134,8 @@ IGNORED: Final[dict[tuple[State, type[Event]], str]] = {
             RunEnded,
             StopTimedOut,
             Ready,
+            MainChanged,
+            EndsItself,
             StartTimedOut,
             HealthReported,
             Broken,
@@ -159,7 +168,7 @@ IGNORED: Final[dict[tuple[State, type[Event]], str]] = {
     (_S.STOPPING, SpawnSucceeded): "the stop is already under way",
     **{
         (_S.STOPPING, event): "the run is ending already"
-        for event in (Ready, StartTimedOut, HealthReported, Broken)
+        for event in (Ready, EndsItself, StartTimedOut, HealthReported, Broken)
     },
 }
 

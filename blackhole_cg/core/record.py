@@ -28,6 +28,7 @@ class RunRecord:
     cgroup: str | None
     config_hash: str
     started_wall: str | None = None
+    watchdog_seconds: float | None = None  # which the run may have changed
     limits: Mapping[str, LimitState] = field(default_factory=dict)
 
 

@@ -96,6 +96,8 @@ class ServiceSpec:
     required: bool = True
     type: ServiceType = ServiceType.SIMPLE
     start_timeout_seconds: float = 90.0  # to be ready and healthy, where there is a way to tell
+    watchdog_seconds: float | None = None  # how long a run of type notify may be silent
+    notify_socket: str | None = None  # where a run of type notify says that it is ready
     user: str | None = None
     group: str | None = None
     umask: int = 0o022

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,14 +12,19 @@ from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation
+from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
+from blackhole_cg.kernel.identity import resolve_identity
 from blackhole_cg.kernel.launch import Launcher
+from blackhole_cg.kernel.notify_socket import NotifySocket
 from blackhole_cg.kernel.process import MainProcess
 from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import DEAD_STATES, ProcessScope, read_stat
 from blackhole_cg.kernel.service_files import handed_config_file
 
 PROC = Path("/proc")
+
+log = logging.getLogger(__name__)
 
 
 def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
@@ -45,6 +51,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             started_ticks=record.started_ticks,
             limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
+            notify_socket=_renew_notify_socket(launcher, spec),
         )
     )
 
@@ -67,6 +74,15 @@ async def clear_leftovers(launcher: Launcher, name: str) -> list[int]:
         return pids
     finally:
         cgroup.close()
+
+
+def _renew_notify_socket(launcher: Launcher, spec: ServiceSpec) -> NotifySocket | None:
+    """The socket of the run, made once more under its name: the old one has gone with its supervisor."""
+    try:
+        return launcher.make_notify_socket(spec, resolve_identity(spec, launcher.abilities.identity))
+    except SpawnError as error:  # the run goes on; it is only not heard
+        log.error("%s is not heard: %s", spec.name, error.cause)
+        return None
 
 
 def _restore_limits(

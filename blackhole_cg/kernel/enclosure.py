@@ -21,6 +21,9 @@ class Enclosure(Protocol):
     def populated(self) -> bool:
         """Whether a live process is left."""
 
+    def contains(self, pid: int) -> bool:
+        """Whether this is one of its live processes."""
+
     async def emptied(self) -> None:
         """Wait until none is left."""
 
@@ -74,6 +77,10 @@ class CgroupEnclosure:
     def populated(self) -> bool:
         """See `Enclosure`. A zombie does not count: the kernel has taken it out."""
         return not self._removed and self._cgroup.populated()
+
+    def contains(self, pid: int) -> bool:
+        """See `Enclosure`."""
+        return not self._removed and pid in self._cgroup.processes()
 
     async def emptied(self) -> None:
         """See `Enclosure`."""

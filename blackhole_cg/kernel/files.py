@@ -217,4 +217,14 @@ def _socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
         yield loaded.diagnostic(("services", service.name, "unix_socket"), message)
 
 
-_CHECKS: Final = (_program, _accounts, _data_dir, _socket)
+def _notify_socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+    length = len(os.fsencode(service.notify_socket or ""))
+    if length > MAX_SOCKET_PATH_BYTES:
+        message = (
+            f"the path of its notify socket, {service.notify_socket}, has {length} bytes "
+            f"(accepted: up to {MAX_SOCKET_PATH_BYTES}; use a shorter name or --runtime-dir)"
+        )
+        yield loaded.diagnostic(("services", service.name, "type"), message)
+
+
+_CHECKS: Final = (_program, _accounts, _data_dir, _socket, _notify_socket)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from blackhole_cg.core.facts import LimitState
@@ -23,6 +24,7 @@ from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import Identity, resolve_identity
 from blackhole_cg.kernel.limit_writer import LimitWriter
+from blackhole_cg.kernel.notify_socket import NotifySocket
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
 from blackhole_cg.kernel.preexec import Descriptors, Preparation, Step, capability_number
 from blackhole_cg.kernel.process import Children, MainProcess
@@ -72,6 +74,9 @@ class Launcher:
             config_file = write_handed_config(spec, prepared.identity, self.abilities.identity)
             if config_file is not None:
                 undo.callback(config_file.unlink, missing_ok=True)
+            notify_socket = self.make_notify_socket(spec, prepared.identity)
+            if notify_socket is not None:
+                undo.callback(notify_socket.close)
             cgroup = self._make_cgroup(spec, undo)
             limits = self.limit_writer.apply(spec, cgroup)
             report = _attempt(spec.name, "make a pipe", Report)
@@ -92,9 +97,17 @@ class Launcher:
                 limits=limits | promised,
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
+                notify_socket=notify_socket,
             )
             undo.pop_all()
         return LinuxRun(birth)
+
+    def make_notify_socket(self, spec: ServiceSpec, owner: Identity) -> NotifySocket | None:
+        """Where a run says that it is ready; None for one that is not asked to. Raises SpawnError."""
+        if spec.notify_socket is None:
+            return None
+        path = Path(spec.notify_socket)
+        return _attempt(spec.name, f"make its notify socket {path}", partial(NotifySocket.bind, path, owner))
 
     def rlimit_plan(self, spec: ServiceSpec) -> tuple[Rlimit, ...]:
         """The rlimits to set; with best_effort, no more than can be had."""

@@ -25,6 +25,9 @@ from blackhole_cg.kernel.run import LinuxRun
 CGROUP_PREFIX: Final = "_probe-"
 """No service's name begins like this."""
 
+NOTIFY_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
+"""What a command does not get of the service's: it does not speak for it."""
+
 MARK: Final = "BLACKHOLE_PROBE"
 """Variable that a command has and its service has not: without cgroups, what tells their processes apart."""
 
@@ -105,11 +108,13 @@ class ProbeCommands:
     def _beside(self, spec: ServiceSpec, argv: tuple[str, ...]) -> ServiceSpec:
         """What to launch: the service, but for the command, the limits and the name.
 
-        The service's own hand-over file is there already, and is not ours to remove.
+        The service's own hand-over file and notify socket are there already, and are not ours to remove.
         """
         name = f"{CGROUP_PREFIX}{spec.name}-{next(self._numbers)}"
-        environment = {**spec.environment, MARK: name}
-        return replace(spec, name=name, argv=argv, environment=environment, limits=LIMITS, handed_config=None)
+        environment = {key: text for key, text in spec.environment.items() if key not in NOTIFY_VARIABLES}
+        environment[MARK] = name
+        ours = replace(spec, handed_config=None, notify_socket=None)
+        return replace(ours, name=name, argv=argv, environment=environment, limits=LIMITS)
 
     async def _end(self, run: LinuxRun, key: tuple[str, tuple[str, ...]]) -> None:
         run.kill()

@@ -40,6 +40,10 @@ class MainProcess:
         except ProcessLookupError:
             return  # it has ended and is about to be reaped
 
+    def beside(self, pid: int, pidfd: int) -> MainProcess:
+        """Another process, held in the same way."""
+        return MainProcess(pid, pidfd, self._children)
+
     def deliver(self, status: ExitStatus) -> None:
         """Take the exit status, by whichever way it was learnt; the first one counts."""
         if self.status is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +13,13 @@ from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
+from blackhole_cg.kernel.scope import started_ticks
 from blackhole_cg.kernel.spawn import Report
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class Birth:
     started_ticks: int
     limits: Mapping[str, LimitState]
     config_file: Path | None
+    notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
     steps: Sequence[Step] = ()
     read_limits: Callable[[int], Mapping[str, LimitState]] = lambda pid: {}  # of a process past exec
@@ -37,6 +44,9 @@ class LinuxRun:
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
         self._process = birth.process
+        self._started_ticks = birth.started_ticks
+        self._former: list[MainProcess] = []  # main processes that have given that up, and may live on
+        self._has_refused = False
         self._enclosure = birth.enclosure
         self._limits = dict(birth.limits)
         self._exit: ExitStatus | None = None
@@ -50,7 +60,7 @@ class LinuxRun:
     @property
     def started_ticks(self) -> int:
         """When the main process began, in clock ticks since boot."""
-        return self._birth.started_ticks
+        return self._started_ticks
 
     @property
     def cgroup(self) -> str | None:
@@ -85,11 +95,63 @@ class LinuxRun:
 
     async def exited(self) -> ExitStatus:
         """Wait for the main process to end; whether memory was the reason is asked of the cgroup."""
-        status = await self._process.exited()
+        status = await self._main_exited()
         if self._exit is None:
             by_kernel = status.signal == signal.SIGKILL and bool(self._enclosure.oom_kills())
             self._exit = replace(status, oom_killed=by_kernel)
         return self._exit
+
+    async def _main_exited(self) -> ExitStatus:
+        """Of the one that is the main process once everything is heard that was said before its end."""
+        while True:
+            process = self._process
+            status = await process.exited()
+            if self._exit is None and self._birth.notify_socket is not None:
+                self._birth.notify_socket.read(MESSAGES_LEFT_BEHIND)
+            if process is self._process:
+                return status
+
+    def listen(self, take: Callable[[bytes], None]) -> None:
+        """Hand over every message that a process of this run sends to its notify socket, from now on."""
+
+        def judge(message: bytes, sender: int) -> None:
+            if self._is_ours(sender):
+                take(message)
+            elif not self._has_refused:  # told once, or whoever floods the socket floods the log
+                self._has_refused = True
+                log.warning("%s: dropped a message of process %d, not its own", self._birth.service, sender)
+
+        if self._birth.notify_socket is not None:
+            self._birth.notify_socket.listen(judge)
+
+    def _is_ours(self, pid: int) -> bool:
+        """The main process is, even if it has just ended; of any other it must still be seen in the run."""
+        return (self._exit is None and pid == self.pid) or self._enclosure.contains(pid)
+
+    def follow(self, pid: int) -> bool:
+        """Take another process of the run for its main process; whether there is such a process.
+
+        How it ends is known only where it is our child. One that was followed before is held still.
+        """
+        if pid == self.pid or self._exit is not None:
+            return False
+        self._former = [process for process in self._former if process.status is None]
+        process = next((each for each in self._former if each.pid == pid), None) or self._hold(pid)
+        if process is None:
+            return False
+        self._former = [each for each in (*self._former, self._process) if each is not process]
+        self._process, self._started_ticks = process, started_ticks(pid)
+        return True
+
+    def _hold(self, pid: int) -> MainProcess | None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if not self._enclosure.contains(pid):  # only now: the pidfd fixes what the number means
+            os.close(pidfd)
+            return None
+        return self._process.beside(pid, pidfd)
 
     def populated(self) -> bool:
         """Whether any live process is left; the main process counts before it has joined its cgroup, too."""
@@ -136,7 +198,10 @@ class LinuxRun:
             KernelError: processes are still there.
         """
         await self._enclosure.remove()
-        await self._process.exited()
+        for process in (self._process, *self._former):
+            await process.exited()
+        if self._birth.notify_socket is not None:
+            self._birth.notify_socket.close()
         if self._birth.report is not None:
             self._birth.report.close()
         if self._birth.config_file is not None:
@@ -144,7 +209,10 @@ class LinuxRun:
 
     def detach(self) -> None:
         """Close every descriptor; the processes, their cgroup and their files stay."""
-        self._process.release()
+        for process in (self._process, *self._former):
+            process.release()
         self._enclosure.release()
+        if self._birth.notify_socket is not None:
+            self._birth.notify_socket.close()
         if self._birth.report is not None:
             self._birth.report.close()

@@ -64,6 +64,10 @@ class ProcessScope:
         """See `Enclosure`. Reads /proc."""
         return bool(self._members())
 
+    def contains(self, pid: int) -> bool:
+        """See `Enclosure`. Reads /proc."""
+        return any(member.pid == pid for member in self._members())
+
     async def emptied(self) -> None:
         """See `Enclosure`. Polls; once killing has begun it kills what turns up."""
         while self.populated():

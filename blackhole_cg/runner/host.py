@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -45,6 +45,15 @@ class Run(Protocol):
 
     async def exited(self) -> ExitStatus:
         """Wait for the main process to end, and reap it."""
+
+    def listen(self, take: Callable[[bytes], None]) -> None:
+        """Hand over what processes of this run, and no others, send to its notify socket, if it has one."""
+
+    def follow(self, pid: int) -> bool:
+        """Take another process of the run for its main process; whether there is such a process.
+
+        From here on `exited` waits for that one, also for who waits already.
+        """
 
     def populated(self) -> bool:
         """Whether any live process is left in the run; a zombie does not count."""

@@ -44,6 +44,7 @@ from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.health import HealthWatch
 from blackhole_cg.runner.host import Host, Run
+from blackhole_cg.runner.notify import Hearers, NotifyWatch
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Listener(Protocol):
         """The status is a new one, and this happened: both are to be stored, before they are acted on."""
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
-        """A run has been forked."""
+        """A run has been forked, or is known by another main process or watchdog than before."""
 
     def run_ended(self, runner: ServiceRunner) -> None:
         """Nothing is left of the run."""
@@ -120,7 +121,11 @@ class ServiceRunner:
         self._queue: deque[Event] = deque()
         self._draining = False
         self.health_watch = HealthWatch(host.commands, clock, self.post)
+        self.notify_watch = NotifyWatch(clock, Hearers(self.post, self._extend, self._remember_run))
+        self.extended_until = 0.0  # monotonic seconds: when the run asked to be given up at the earliest
+        self._is_adopted = False
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._deadlines: dict[Timer, float] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self._waiters: list[_Waiter] = []
 
@@ -142,16 +147,26 @@ class ServiceRunner:
         """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
         self.status = status
 
-    def adopt(self, run: Run, started_at: float, started_wall: datetime | None) -> None:
+    def adopt(
+        self,
+        run: Run,
+        started_at: float,
+        started_wall: datetime | None,
+        watchdog_seconds: float | None = None,
+    ) -> None:
         """Take over a live run, whose number is that of the status. Call it before the first event.
 
         Args:
             run: the run, as the host holds it.
             started_at: monotonic seconds.
             started_wall: the same for display.
+            watchdog_seconds: how long the run may be silent.
         """
         self.run, self.last_limits = run, run.limits
+        self._is_adopted = True
         run_id = self.status.run_id
+        self.notify_watch.begin(watchdog_seconds)
+        self.notify_watch.hear(run, run_id)
         self._output.begin_run(run_id)
         self.post(Adopted(run_id, run.pid, started_at))
         self.started_wall = started_wall
@@ -169,6 +184,7 @@ class ServiceRunner:
         """Let go of the service and leave it running."""
         self._cancel_timers()
         self.health_watch.end()
+        self.notify_watch.end()
         if self._watch_task is not None:
             self._watch_task.cancel()
         if self.run is not None:
@@ -222,12 +238,20 @@ class ServiceRunner:
         if self.status.last_exit is not before.last_exit:
             self.last_exit_wall = self._clock.wall()
         if (self.status.state is State.RUNNING) != (before.state is State.RUNNING):
-            self._watch_health() if self.status.state is State.RUNNING else self.health_watch.end()
+            self._begin_watching() if self.status.state is State.RUNNING else self._end_watching()
         for waiter in self._waiters:
             answer = None if waiter.future.done() else waiter.decide(self.status)
             if answer is not None:
                 waiter.future.set_result(answer)
         self._listener.changed(self)
+
+    def _begin_watching(self) -> None:
+        self._watch_health()
+        self.notify_watch.guard(self.status.run_id, at_once=not self._is_adopted)
+
+    def _end_watching(self) -> None:
+        self.health_watch.end()
+        self.notify_watch.end()
 
     def _watch_health(self) -> None:
         was_healthy = self.status.health is Health.HEALTHY
@@ -265,6 +289,8 @@ class ServiceRunner:
 
     def _spawn(self, run_id: int) -> None:
         self._output.begin_run(run_id)
+        self._is_adopted, self.extended_until = False, 0.0
+        self.notify_watch.begin(self.spec.watchdog_seconds)
         try:
             self.run = self._host.launch(self.spec, run_id)
         except (BlackholeError, OSError) as cause:
@@ -290,6 +316,7 @@ class ServiceRunner:
             return
         self.last_limits = run.limits
         self.post(SpawnSucceeded(run_id, run.pid))
+        self.notify_watch.hear(run, run_id)
         await self._watch_exit(run, run_id)
 
     async def _watch_exit(self, run: Run, run_id: int) -> None:
@@ -310,11 +337,32 @@ class ServiceRunner:
         self.run = None
         self._listener.run_ended(self)
 
+    def _remember_run(self) -> None:
+        if self.run is not None:
+            self._listener.run_began(self, self.run, self.status.run_id)
+
     def _arm(self, timer: Timer, delay_seconds: float, run_id: int) -> None:
+        self._deadlines[timer] = self._clock.now() + delay_seconds
+        self._set_timer(timer, self._deadlines[timer], run_id)
+
+    def _set_timer(self, timer: Timer, deadline: float, run_id: int) -> None:
         self._cancel_timer(timer)
-        expired = _TIMER_EVENTS[timer](run_id)
         loop = asyncio.get_running_loop()
-        self._timers[timer] = loop.call_later(delay_seconds, self.post, expired)
+        delay_seconds = max(0.0, deadline - self._clock.now())
+        self._timers[timer] = loop.call_later(delay_seconds, self.post, _TIMER_EVENTS[timer](run_id))
+
+    def _extend(self, seconds: float) -> None:
+        """Let the start or stop under way take at least this long from now, and never less than it had.
+
+        Source: sd_notify(3), EXTEND_TIMEOUT_USEC.
+        """
+        timer = {State.STARTING: Timer.START, State.STOPPING: Timer.STOP}.get(self.status.state)
+        if timer is None or timer not in self._timers:
+            return
+        until = self._clock.now() + seconds
+        if timer is Timer.START:
+            self.extended_until = until
+        self._set_timer(timer, max(self._deadlines[timer], until), self.status.run_id)
 
     def _cancel_timer(self, timer: Timer) -> None:
         if handle := self._timers.pop(timer, None):

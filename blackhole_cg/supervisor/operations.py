@@ -223,8 +223,7 @@ class Operations:
         await runner.settle(lambda status: status.state is not State.WAITING or None)
         bound_seconds = runner.spec.start_timeout_seconds if _tells_when_it_is_up(runner) else None
         try:
-            async with asyncio.timeout(bound_seconds):
-                outcome = await runner.settle(lambda status: _start_outcome(runner, status))
+            outcome = await _settle_start(runner, bound_seconds)
         except TimeoutError:
             outcome = _Outcome(name, f"cannot start '{name}': {_lateness(runner)}")
         start.outcomes.put_nowait(outcome)
@@ -287,11 +286,28 @@ def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | N
     return None
 
 
+async def _settle_start(runner: ServiceRunner, bound_seconds: float | None) -> _Outcome:
+    """How the start of one service came out. Raises TimeoutError when it takes longer than it may.
+
+    The bound is moved for as long as the service asks for more time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if bound_seconds is None else loop.time() + bound_seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await runner.settle(lambda status: _start_outcome(runner, status))
+        except TimeoutError:
+            if runner.extended_until <= loop.time():
+                raise
+            deadline = runner.extended_until
+
+
 def _tells_when_it_is_up(runner: ServiceRunner) -> bool:
     return bool(runner.spec.probes) or runner.spec.type is ServiceType.NOTIFY
 
 
 def _lateness(runner: ServiceRunner) -> str:
     goal = "healthy" if runner.status.state is State.RUNNING else "up"
-    said = runner.health_watch.last_failure
+    said = runner.health_watch.last_failure or runner.notify_watch.status_text
     return f"not {goal} within {runner.spec.start_timeout_seconds:g}s" + (f" ({said})" if said else "")

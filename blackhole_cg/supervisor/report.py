@@ -64,6 +64,7 @@ class Reporter:
             usage=self._usage(runner, now),
             last_exit=_last_exit(runner),
             last_error=status.last_error,
+            status_text=runner.notify_watch.status_text,
             logs=self._logs(spec.name),
             next_restart_in_seconds=_seconds(max(0.0, status.restart_at - now))
             if status.restart_at

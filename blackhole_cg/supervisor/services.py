@@ -139,6 +139,7 @@ class Services:
                 cgroup=run.cgroup,
                 config_hash=runner.spec.config_hash,
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
+                watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
             )
         )

@@ -54,7 +54,7 @@ def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceSt
     runner.continue_from(stopped)
     started_at = status.started_at if status.started_at is not None else clock.now()
     wall = datetime.fromisoformat(record.started_wall) if record.started_wall else None
-    runner.adopt(run, started_at, wall)
+    runner.adopt(run, started_at, wall, record.watchdog_seconds)
     if status.desired is Desired.DOWN:  # the stop was under way
         runner.post(StopRequested(status.cause, status.detail))
 

@@ -232,6 +232,24 @@ def test_a_service_that_ends_before_it_is_ready_goes_on_by_its_policy():
     assert (status.state, status.cause) == (State.RESTARTING, Reason.EXITED)
 
 
+def test_a_run_goes_on_with_another_main_process():
+    status, effects = drive(*RUNNING, ev.MainChanged(1, 77))
+    assert (status.state, status.pid, effects) == (State.RUNNING, 77, ())
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "state"), [(ExitStatus(code=0), State.COMPLETED), (ExitStatus(code=1), State.RESTARTING)]
+)
+def test_a_run_that_says_that_it_stops_has_as_long_as_for_a_stop_and_is_judged_by_its_end(exit_status, state):
+    spec = service(restart=RestartPolicy(when=RestartWhen.ON_FAILURE))
+    status, effects = drive(*RUNNING, ev.EndsItself(1), spec=spec)
+    assert (status.state, status.desired, status.cause) == (State.STOPPING, Desired.UP, Reason.EXITED)
+    assert effects[1:] == (ev.ArmTimer(ev.Timer.STOP, 10.0, 1),), "and it is not signalled"
+    assert drive(ev.StopTimedOut(1), spec=spec, status=status)[1] == (ev.KillRun(),)
+    status, _ = drive(ev.RunEnded(1, exit_status), spec=spec, status=status)
+    assert (status.state, status.cause) == (state, Reason.EXITED)
+
+
 def test_health_is_announced_and_ends_with_the_run():
     status, effects = drive(*RUNNING, ev.HealthReported(1, Health.UNHEALTHY, "no answer"))
     assert (status.state, status.health) == (State.RUNNING, Health.UNHEALTHY)

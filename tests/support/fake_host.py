@@ -51,6 +51,7 @@ class FakeRun:
     thawed: int = 0
     killed: bool = False
     closed: bool = False
+    members: set[int] = field(default_factory=set)  # its processes beside the main one
 
     def __post_init__(self) -> None:
         self.cgroup = f"/cg/{self.spec.name}"
@@ -75,6 +76,18 @@ class FakeRun:
         await self._exited
         assert self.exit_status is not None
         return self.exit_status
+
+    def listen(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+
+    def say(self, *lines: str) -> None:
+        """A process of the run sends a message."""
+        self._take("\n".join(lines).encode())
+
+    def follow(self, pid: int) -> bool:
+        is_other = pid != self.pid and pid in self.members
+        self.pid = pid if is_other else self.pid
+        return is_other
 
     def populated(self) -> bool:
         return not self._emptied.done()

@@ -107,6 +107,11 @@ class Live:
         """What the supervisor printed so far."""
         return self.output.read_text(errors="replace")
 
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        return self.runtime_dir / "control.sock"
+
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 

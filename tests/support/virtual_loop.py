@@ -38,6 +38,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual monotonic seconds."""
         return 1000.0 + self._jumping.jumped_seconds
 
+    def lose(self, seconds: float) -> None:
+        """Let time pass in which nothing here runs, as when this process is stopped."""
+        self._jumping.jumped_seconds += seconds
+
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in virtual time."""

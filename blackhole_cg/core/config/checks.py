@@ -226,6 +226,12 @@ def _delays(loaded: LoadedConfig) -> Iterator[Finding]:
             yield Finding((*path, key), _DELAYS_CROSSED, looks_at=(path, first, longest))
 
 
+def _watchdog(path: KeyPath, service: Service) -> Iterator[Finding]:
+    if service.watchdog is not None and service.type is not ServiceType.NOTIFY:
+        message = f"nobody listens to a service of type {service.type} (accepted: with type notify)"
+        yield Finding((*path, "watchdog"), message, looks_at=((*path, "type"),))
+
+
 _RULES: tuple[_Rule, ...] = (
     _dependencies,
     _cycles,
@@ -237,6 +243,7 @@ _RULES: tuple[_Rule, ...] = (
     _each(_command),
     _each(_placeholders),
     _each(_oneshot_restart),
+    _each(_watchdog),
     _each(check_probes),
     _delays,
     _monitor,

@@ -29,7 +29,7 @@ from blackhole_cg.core.spec import (
     StopPolicy,
     SupervisorSpec,
 )
-from blackhole_cg.core.words import MAX, Max
+from blackhole_cg.core.words import MAX, Max, ServiceType
 
 STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,6 +48,8 @@ _NOT_HASHED: Final = frozenset(
         "enabled",
         "required",
         "start_timeout_seconds",
+        "watchdog_seconds",  # it is in the environment, as is the socket
+        "notify_socket",
         "depends_on",
         "restart",
         "monitor",
@@ -93,6 +95,8 @@ class _Resolver:
         self._config_path = (
             posixpath.join(context.runtime_dir, "config", f"{name}.json") if has_config else None
         )
+        is_notify = service.type is ServiceType.NOTIFY
+        self._notify_socket = posixpath.join(context.runtime_dir, "notify", name) if is_notify else None
         facts = {
             "name": name,
             "tcp_port": service.tcp_port,
@@ -114,6 +118,8 @@ class _Resolver:
             required=service.required,
             start_timeout_seconds=service.start_timeout,
             type=service.type,
+            watchdog_seconds=service.watchdog,
+            notify_socket=self._notify_socket,
             user=service.user,
             group=service.group,
             umask=service.umask,
@@ -170,9 +176,17 @@ class _Resolver:
             "BLACKHOLE_LOG_LEVEL": self._values["log_level"],
             **{name: self._values[fact] for name, fact in _TOLD.items() if fact in self._values},
             **({} if go_limit is None else {"GOMEMLIMIT": str(go_limit)}),
+            **self._notify_environment(),
             **self._loaded.env_files.get(self._name, {}),
             **{name: self._fill(text) for name, text in self._service.environment.items()},
         }
+
+    def _notify_environment(self) -> dict[str, str]:
+        """Without WATCHDOG_PID, which is not known yet. Source: sd_watchdog_enabled(3)."""
+        told = {} if self._notify_socket is None else {"NOTIFY_SOCKET": self._notify_socket}
+        if self._service.watchdog is not None:
+            told["WATCHDOG_USEC"] = str(round(self._service.watchdog * 1e6))
+        return told
 
 
 def _go_memory_limit(resources: Resources) -> int | None:

@@ -181,6 +181,12 @@ class Service(Section):
     start_timeout: Annotated[float, Duration(low=0.001)] = key(
         90.0, "Time to be ready (type notify) and healthy (with probes), before the start has failed."
     )
+    watchdog: Annotated[float | None, Duration(low=0.001)] = key(
+        None,
+        "Longest time between two WATCHDOG=1 to NOTIFY_SOCKET; past it the run is ended as broken. "
+        "Only for type notify.",
+        inherits="no watchdog",
+    )
     command: Annotated[str | tuple[str, ...] | None, Command()] = key(
         None,
         "Command line: a list, or one text split like a shell does, never run by a shell.",

@@ -58,6 +58,16 @@ def test_memory_high_and_gomemlimit_lie_below_the_limit() -> None:
     assert own.environment["GOMEMLIMIT"] == "off"
 
 
+def test_only_a_service_of_type_notify_is_told_where_to_say_so() -> None:
+    spec = service("services: {web: {type: notify, watchdog: 1500ms}}")
+    assert (spec.notify_socket, spec.watchdog_seconds) == ("/run/bh/notify/web", 1.5)
+    assert spec.environment["NOTIFY_SOCKET"] == spec.notify_socket
+    assert spec.environment["WATCHDOG_USEC"] == "1500000"
+    silent = service("services: {web: {type: notify}}")
+    assert "WATCHDOG_USEC" not in silent.environment
+    assert service("services: {web: }").notify_socket is None
+
+
 def test_the_default_command_line_tells_all_that_is_set() -> None:
     spec = service("""\
         services:

@@ -265,6 +265,16 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:12: services.web.stop.grace: unknown key (accepted: signal, timeout)",
         ],
     ),
+    "watchdog of a service that nobody listens to": (
+        """\
+            services:
+              web:
+                watchdog: 30s
+            """,
+        [
+            "blackhole.yaml:3:15: services.web.watchdog: nobody listens to a service of type simple (accepted: with type notify)",
+        ],
+    ),
     "later key": (
         """\
             services:
@@ -272,7 +282,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
