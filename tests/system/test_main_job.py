@@ -79,9 +79,13 @@ def test_a_killed_service_restarts_with_backoff_until_it_is_given_up_and_reset_b
         })
     )  # fmt: skip
     calm = live.status("calm")["pid"]
-    for _ in range(4):
-        os.kill(live.until("web", "running")["pid"], signal.SIGKILL)
-        eventually(lambda: live.status("web")["state"] != "running", "the kill is seen")
+    for run_id in range(1, 5):
+
+        def running(run_id: int = run_id) -> int | None:
+            info = live.status("web")
+            return info["pid"] if (info["state"], info["run_id"]) == ("running", run_id) else None
+
+        os.kill(eventually(running, f"run {run_id}"), signal.SIGKILL)
     failed = live.until("web", "failed")
     assert failed["restarts"] == 3
     assert failed["last_exit"]["reason"] == "signalled"
