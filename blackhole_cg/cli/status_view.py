@@ -158,7 +158,7 @@ def _facts(info: Info) -> Iterable[tuple[str, str] | None]:
     yield "desired", info["desired"] + ("" if info["enabled"] else " (not enabled)")
     yield "main process", _process(info)
     yield "started", _started(info)
-    if info["status_text"]:
+    if info.get("status_text"):  # a supervisor that has not been restarted since an upgrade has none
         yield "says", printable(info["status_text"])
     yield "restarts", str(info["restarts"])
     if info["next_restart_in_seconds"] is not None:
