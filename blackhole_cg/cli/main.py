@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "events": "events",
     "why": "why",
     "monitor": "monitor",
+    "top": "top",
     "metrics": "metrics",
 }
 """Command -> its module in this package, where it is found by its own name plus "_command"."""

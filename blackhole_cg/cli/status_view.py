@@ -59,12 +59,12 @@ def _columns(services: Sequence[Info]) -> list[Column]:
     return [
         Column("NAME", [Cell(info["name"], ("bold",)) for info in services], shrinks=True),
         Column("STATE", [Cell(info["state"], STATE_STYLES.get(info["state"], ())) for info in services]),
-        Column("HEALTH", [_health_cell(info) for info in services]),
+        Column("HEALTH", [health_cell(info) for info in services]),
         Column("PID", [_cell(info["pid"]) for info in services], right=True),
         Column("UPTIME", [Cell(_duration(info["uptime_seconds"])) for info in services], right=True),
         Column("RESTARTS", [_cell(info["restarts"]) for info in services], right=True),
-        _usage_column("CPU", services, "cpu_percent", "cpu_max"),
-        _usage_column("MEMORY", services, "memory_bytes", "memory_max"),
+        usage_column("CPU", services, "cpu_percent", "cpu_max"),
+        usage_column("MEMORY", services, "memory_bytes", "memory_max"),
         Column("LIMITS", [Cell(_other_limits(info["limits"])) for info in services], optional=True),
     ]
 
@@ -73,7 +73,8 @@ def _cell(value: object) -> Cell:
     return Cell(NOTHING if value is None else str(value))
 
 
-def _health_cell(info: Info) -> Cell:
+def health_cell(info: Info) -> Cell:
+    """The health of a service; "-" where nobody asks for it."""
     health = info["health"]
     return Cell(NOTHING if health == "unknown" else health, HEALTH_STYLES.get(health, ()))
 
@@ -82,7 +83,7 @@ def _duration(seconds: float | None) -> str:
     return NOTHING if seconds is None else format_duration(seconds)
 
 
-def _usage_column(title: str, services: Sequence[Info], metric: str, limit_name: str) -> Column:
+def usage_column(title: str, services: Sequence[Info], metric: str, limit_name: str) -> Column:
     """What is used and what is allowed, or on a narrow screen only what is used."""
     used = [_used(info, metric) for info in services]
     both = [Cell(text + _allowed(info, limit_name)) for text, info in zip(used, services, strict=True)]

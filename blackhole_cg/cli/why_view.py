@@ -101,7 +101,8 @@ def _render_chapter(chapter: Chapter, screen: Screen, *, is_last: bool) -> Itera
     yield screen.paint(_title(chapter, is_last), "bold")
     reason = detail = ""
     for event in chapter.events:
-        words = "" if event["reason"] == reason else REASONS.get(event["reason"], "")
+        told = event["reason"] == reason or event["kind"] == "rule"
+        words = "" if told else REASONS.get(event["reason"], "")
         said = "" if event["detail"] == detail else event["detail"]
         reason, detail = event["reason"], event["detail"] or detail
         yield from _render_event(event, _join(words, said), screen)

@@ -27,7 +27,15 @@ from blackhole_cg.control.queries import (
     parse_since,
     parse_stream,
 )
-from blackhole_cg.control.streams import EVENT_STREAM, NDJSON, Streams, encode_events, encode_lines
+from blackhole_cg.control.streams import (
+    EVENT_STREAM,
+    JSON,
+    NDJSON,
+    Streams,
+    encode_by_name,
+    encode_events,
+    encode_lines,
+)
 from blackhole_cg.core.facts import EventRecord
 from blackhole_cg.errors import (
     BlackholeError,
@@ -187,7 +195,8 @@ class ControlServer:
             return await self._streams.send(request, NDJSON, lines)
         since = parse_since(request.query, "since", datetime.now(UTC))
         samples = partial(self._operations.samples, history=history, since=since)
-        return _answer({"services": {name: samples(name) for name in names or self._operations.names()}})
+        chunks = encode_by_name("services", names or self._operations.names(), samples)
+        return await self._streams.send(request, JSON, chunks)
 
     async def _get_processes(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from blackhole_cg.core.facts import EventRecord
 
 logger = logging.getLogger(__name__)
 
+JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -71,6 +72,18 @@ async def encode_lines(values: AsyncIterable[Mapping[str, Any]]) -> AsyncIterato
             yield json.dumps(value).encode() + b"\n"
     finally:
         await _close(values)
+
+
+async def encode_by_name(
+    title: str, names: Iterable[str], read: Callable[[str], object]
+) -> AsyncIterator[bytes]:
+    """One JSON object, of something large for each name, made name by name: nobody has to wait for all."""
+    yield b"{%s: {" % json.dumps(title).encode()
+    comma = ""
+    for name in names:
+        yield f"{comma}{json.dumps(name)}: {json.dumps(read(name))}".encode()
+        comma = ", "
+    yield b"}}\n"
 
 
 async def _pump(request: web.Request, response: web.StreamResponse, chunks: AsyncIterable[bytes]) -> None:

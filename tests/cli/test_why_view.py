@@ -61,8 +61,7 @@ def test_a_run_begins_with_what_led_to_it_and_ends_with_what_it_led_to():
         "  2030-01-31 12:00:02  starting",
         "  2030-01-31 12:00:03  running     pid 7",
         "  2030-01-31 12:00:04  unhealthy   a probe failed: readiness probe: GET /: 500",
-        "  2030-01-31 12:00:05  rule        a rule was broken: memory: memory_percent 93.1 above 90 for 31s; "
-        "action: restart",
+        "  2030-01-31 12:00:05  rule        memory: memory_percent 93.1 above 90 for 31s; action: restart",
         "  2030-01-31 12:00:06  stopping    rule memory: memory_percent 93.1 above 90 for 31s",
         "  2030-01-31 12:00:07  restarting  rule memory: memory_percent 93.1 above 90 for 31s; "
         "restart 1 of 5 in 1.08s",

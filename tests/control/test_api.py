@@ -100,6 +100,11 @@ def test_samples_are_the_newest_and_on_request_the_past(served: Served, client: 
     assert [point["at_wall"] for point in newer["points"]] == [make_sample()["at_wall"]]
 
 
+def test_samples_of_no_service_are_no_samples(served: Served, client: ControlClient) -> None:
+    served.operations.infos.clear()
+    assert client.samples() == {}
+
+
 def test_followed_samples_come_as_they_are_taken_one_on_a_line(served: Served, client: ControlClient) -> None:
     stream = client.follow_samples(["web"])
     assert next(stream) == {"service": "web", **make_sample()}
