@@ -25,6 +25,7 @@ while True:
 
 NGINX = """
 daemon off;
+user root;
 pid {directory}/nginx.pid;
 error_log stderr;
 events {{}}
@@ -59,7 +60,7 @@ def test_throttling_and_pressure_lead_to_what_was_configured_and_to_nothing_else
                                resources={"cpu_percent": 100, "memory_max": "256M", "memory_high": "32M"},
                                monitor=rules({"metric": "memory_pressure_percent", "above": 5,
                                               "action": "restart"})),
-            "calm": {**SLEEP, "monitor": rules(
+            "calm": {**SLEEP, "resources": {"cpu_percent": 200}, "monitor": rules(
                 {"metric": "cpu_throttled_percent", "above": 50, "action": "restart"},
                 {"metric": "memory_pressure_percent", "above": 5, "action": "restart"})},
         }, isolation="required")
