@@ -107,7 +107,8 @@ def test_in_five_hundred_cycles_every_run_has_its_cgroup_and_limits_and_leaves_n
             assert {info["state"] for info in client.change("start", "*")} == {"running"}
             after = stop_all()
     assert after[:2] == ([], set()), "no zombie, no cgroup"
-    assert after[2] < before[2] + 2 * 1024, "memory, in KiB"
+    # It settles some 3 MiB higher, after thousands of runs as after hundreds: histories of samples fill up.
+    assert after[2] < before[2] + 4 * 1024, "memory, in KiB"
     # Some are opened when first needed and stay; one for each run, or each service, would be many more.
     assert open_descriptors(live) < descriptors_before + 5
     assert "populated 0" in (live.cgroup_root / "cgroup.events").read_text()
