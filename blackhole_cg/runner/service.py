@@ -267,8 +267,8 @@ class ServiceRunner:
             case ArmTimer(timer, delay_seconds, run_id):
                 self._arm(timer, delay_seconds, run_id)
             case SignalMain() if self.run is not None:
-                self.run.thaw()
                 self.run.signal(self.spec.stop.signal)
+                self.run.thaw()
             case SignalRest() if self.run is not None:
                 self.run.signal_rest(self.spec.stop.signal)
             case KillRun() if self.run is not None:

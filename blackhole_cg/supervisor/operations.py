@@ -69,12 +69,13 @@ class Operations:
         successor._claims = self._claims
         return successor
 
-    async def start(self, names: Iterable[str], *, again: bool = True) -> None:
+    async def start(self, names: Iterable[str], *, again: bool = True, undo: bool = True) -> None:
         """Start services and what they need; return when all have got there.
 
         Args:
             names: the services asked for.
             again: whether to run once more what has completed already.
+            undo: whether to stop again what this start began, when a required service cannot start.
 
         Raises:
             OperationError: a required service could not start; what this start began is stopped again.
@@ -85,11 +86,11 @@ class Operations:
         waits_for = [
             name for name in members if name in asked or name in begin or self._underway(name, members)
         ]
-        undo = [name for name in begin if self._runners[name].status.state is not State.RESTARTING]
+        fresh = [name for name in begin if self._runners[name].status.state is not State.RESTARTING]
         claim = self._claim(Desired.UP, {*begin, *asked})
         for name in begin:
             self._runners[name].post(StartRequested())
-        await self._await_started(_Start(claim, set(waits_for), undo))
+        await self._await_started(_Start(claim, set(waits_for), fresh if undo else []))
 
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"

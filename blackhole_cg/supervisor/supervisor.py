@@ -198,7 +198,8 @@ class Supervisor:
         asked = self._accept(names)
         if not names:
             asked = [name for name in asked if self._is_wanted(name)]
-        await self.services.operations.start(asked, again=bool(names))
+        # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
+        await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
 
     async def stop(self, *names: str) -> None:
         """Stop services, dependents first; all when none is named.

@@ -155,3 +155,15 @@ def test_a_start_waits_for_the_health_of_what_runs_already_if_somebody_needs_it(
         assert stage.status("db").state is State.RUNNING, "it ran before this start"
 
     run_virtual(main())
+
+
+def test_a_start_that_undoes_nothing_leaves_what_it_began_running():
+    async def main():
+        stage = Stage(service("db", probes=READY, start_timeout_seconds=20), service("cache"))
+        stage.host.commands.failing["db"] = "busy"
+        with pytest.raises(OperationError) as failure:
+            await stage.operations.start(["db", "cache"], undo=False)
+        assert not failure.value.rolled_back
+        assert set(stage.states().values()) == {State.RUNNING}
+
+    run_virtual(main())

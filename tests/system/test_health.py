@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 
 from tests.support.configs import SLEEP, config, python
@@ -121,3 +123,24 @@ def test_health_goes_on_across_a_crash_of_the_supervisor(supervise):
     assert (info["pid"], info["health"], info["adopted"]) == (pid, "healthy", True)
     (live.directory / "web" / "broken").touch()
     eventually(lambda: live.status("web")["restarts"] >= 1, "it is still asked", 60)
+
+
+def test_an_unhealthy_service_does_not_keep_the_next_supervisor_from_taking_over(supervise):
+    probe = {"exec": {"command": ["/bin/sh", "-c", "test ! -e broken"]}, "period": "200ms"}
+    live = supervise(
+        config({
+            "sick": {**SLEEP, "data_dir": "sick", "readiness_probe": probe, "start_timeout": "2s"},
+            "other": {**SLEEP, "restart": {"initial_delay": "100ms"}},
+        })
+    )  # fmt: skip
+    before = live.services()
+    (live.directory / "sick" / "broken").touch()
+    eventually(lambda: live.status("sick")["health"] == "unhealthy", "it is sick", 60)
+    crash(live)
+    os.kill(before["other"]["pid"], signal.SIGKILL)
+    live.start()
+    eventually(lambda: "not healthy within 2s" in live.text(), "the reason is told", 60)
+    eventually(lambda: live.status("other")["state"] == "running", "the other one runs again", 60)
+    sick = live.status("sick")
+    assert (sick["pid"], sick["state"], sick["health"]) == (before["sick"]["pid"], "running", "unhealthy")
+    assert not live.ended()
