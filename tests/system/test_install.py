@@ -11,7 +11,7 @@ import pytest
 from tests.support.live import ROOT, alive
 from tests.support.systemd import HOLDER, UNIT, Systemd, require_test_vm
 
-pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.needs_kernel, pytest.mark.any_kernel, pytest.mark.timeout(1200)]
 
 WHEELS = Path("/opt/wheels")
 PREFIX = Path("/opt/blackhole-cg")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.configs import SLEEP, config, shell
 from tests.support.live import Live, state_times
 
-pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs_kernel, pytest.mark.any_kernel, pytest.mark.timeout(600)]
 
 
 def postgres_programs() -> Path:

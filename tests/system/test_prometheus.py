@@ -18,7 +18,7 @@ from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import Live
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs_kernel, pytest.mark.any_kernel, pytest.mark.timeout(600)]
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 DOCUMENTED_ADDRESS = "127.0.0.1:9464"

@@ -22,7 +22,7 @@ from tests.support.configs import config
 from tests.support.live import Live, alive, state_times
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs_kernel, pytest.mark.any_kernel, pytest.mark.timeout(600)]
 
 PORTS = {"web": 80, "cache": 16379, "database": 15432}
 USERS = {"web": "www-data", "cache": "redis", "database": "postgres"}
