@@ -38,6 +38,8 @@ def test_a_thousand_restarts_leave_nothing_behind(supervise):
         return counted, memory
 
     eventually(lambda: restarted(10), "10 restarts", 60)
+    # The files that are read for a sample are opened for the first one, and kept.
+    eventually(lambda: live.cli("monitor", "calm", "--once", "--json").stdout, "calm has been sampled")
     before, memory_before = settle()
     eventually(lambda: restarted(1010), "1000 more restarts", 200)
     after, memory_after = settle()
