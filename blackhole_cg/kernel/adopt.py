@@ -12,7 +12,7 @@ from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation
-from blackhole_cg.errors import SpawnError
+from blackhole_cg.errors import CgroupError, SpawnError
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import resolve_identity
 from blackhole_cg.kernel.launch import Launcher
@@ -107,6 +107,15 @@ def _is_same(record: RunRecord) -> bool:
     return process.started_ticks == record.started_ticks
 
 
+def _let_go(name: str, enclosure: CgroupEnclosure) -> None:
+    """The supervisor before us may have ended while it held the run for a moment."""
+    try:
+        if enclosure.freezer is not None:
+            enclosure.freezer.recover()
+    except CgroupError as error:
+        log.error("%s: %s", name, error)
+
+
 def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) -> Enclosure | None:
     """What holds the run; None when its main process is not in it (any more)."""
     if launcher.tree is None:
@@ -117,4 +126,6 @@ def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) ->
     if record.pid not in cgroup.processes():
         cgroup.close()
         return None
-    return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
+    enclosure = CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
+    _let_go(spec.name, enclosure)
+    return enclosure

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 from blackhole_cg.core.facts import Usage
-from blackhole_cg.core.monitor_spec import Action
-from blackhole_cg.kernel.adjust import adjust, thaw
+from blackhole_cg.core.monitor_spec import Action, ActionKind
+from blackhole_cg.errors import CgroupError
+from blackhole_cg.kernel.adjust import adjust
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
+from blackhole_cg.kernel.freezer import Freezer
 
 
 class Enclosure(Protocol):
@@ -48,6 +51,10 @@ class Enclosure(Protocol):
     def thaw(self) -> None:
         """Let them go on, if they are frozen. Raises KernelError."""
 
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold them for moments; None when there is nothing that could."""
+
     async def remove(self) -> None:
         """Give the enclosure back. May be called again."""
 
@@ -62,6 +69,7 @@ class CgroupEnclosure:
         self._cgroup = cgroup
         self._path = path
         self._watch = watch
+        self._freezer = Freezer(cgroup)
         self._removed = False
 
     @property
@@ -111,13 +119,22 @@ class CgroupEnclosure:
 
     async def adjust(self, action: Action) -> None:
         """See `Enclosure`."""
-        if not self._removed:
+        if self._removed:
+            return
+        if action.kind is ActionKind.FREEZE:
+            self._freezer.freeze()
+        else:
             await adjust(self._cgroup, action)
 
     def thaw(self) -> None:
         """See `Enclosure`."""
         if not self._removed:
-            thaw(self._cgroup)
+            self._freezer.thaw()
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """See `Enclosure`."""
+        return None if self._removed else self._freezer
 
     async def remove(self) -> None:
         """Remove the cgroup. Raises CgroupError when it is still in use after about a second."""
@@ -129,7 +146,9 @@ class CgroupEnclosure:
         self._cgroup.close()
 
     def release(self) -> None:
-        """See `Enclosure`."""
+        """See `Enclosure`. What is held for a moment only must not stay so without us."""
         if not self._removed:
+            with suppress(CgroupError):
+                self._freezer.let_go()
             self._removed = True
             self._cgroup.close()

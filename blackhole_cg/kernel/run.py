@@ -13,6 +13,7 @@ from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.freezer import Freezer
 from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
@@ -186,6 +187,11 @@ class LinuxRun:
     def thaw(self) -> None:
         """Let the run go on, if it is frozen. Raises KernelError."""
         self._enclosure.thaw()
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None without a cgroup."""
+        return self._enclosure.freezer
 
     def usage(self) -> Usage:
         """What the run uses now."""

@@ -114,6 +114,11 @@ class ProcessScope:
     def thaw(self) -> None:
         """See `Enclosure`: nothing is ever frozen."""
 
+    @property
+    def freezer(self) -> None:
+        """See `Enclosure`."""
+        return None
+
     async def remove(self) -> None:
         """See `Enclosure`: nothing to give back, but it must be empty. Raises KernelError with EBUSY."""
         if self.populated():

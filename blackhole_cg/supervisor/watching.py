@@ -18,6 +18,7 @@ from blackhole_cg.observe.monitor.monitor import ResourceMonitor
 from blackhole_cg.observe.monitor.run_reader import Target
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.throttling import Throttling
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Watching:
         self._runners: dict[str, ServiceRunner] = {}
         self._news = Bell()
         self._adjustments: set[asyncio.Task[None]] = set()
+        self._throttling = Throttling(now, record)
         self.monitor = ResourceMonitor(now, self._on_breach, self._on_sample, host.alarms)
 
     def note(self, runner: ServiceRunner) -> None:
@@ -46,6 +48,7 @@ class Watching:
             self._add(runner)
         elif runner.status.state is not State.RUNNING and watched:
             del self._runners[runner.name]
+            self._throttling.remove(runner.name)
             self.monitor.remove(runner.name)
 
     def reconfigure(self, runners: Iterable[ServiceRunner]) -> None:
@@ -57,6 +60,7 @@ class Watching:
     def forget(self, name: str) -> None:
         """There is no such service any more."""
         self._runners.pop(name, None)
+        self._throttling.remove(name)
         self.monitor.forget(name)
 
     async def follow(self, names: Iterable[str] | None = None) -> AsyncIterator[tuple[str, Sample]]:
@@ -78,6 +82,7 @@ class Watching:
     def close(self) -> None:
         """Watch nothing any more."""
         self._news.close()
+        self._throttling.close()
         self.monitor.close()
         for task in self._adjustments:
             task.cancel()
@@ -87,6 +92,7 @@ class Watching:
         if run is None or status.started_at is None:
             return
         self._runners[runner.name] = runner
+        self._throttling.add(runner)
         facts = self._host.facts
         target = Target(
             spec.name,
