@@ -8,12 +8,15 @@ import socket
 
 from tests.support.configs import SLEEP, config, python
 from tests.support.live import crash
+from tests.support.neighbour import Neighbour, why
 from tests.support.waiting import eventually
 
 SERVER = """
-import http.server, os, sys
+import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        while os.path.exists('deaf'):
+            time.sleep(0.1)
         broken = os.path.exists('broken')
         self.send_response(500 if broken else 200)
         self.end_headers()
@@ -51,24 +54,29 @@ def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not
             "web": server(SERVER, free_port(), {"http": {"path": "/status"}, **CHECK}, data_dir="web",
                           restart={"initial_delay": "100ms"}),
             "calm": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="calm"),
+            "mute": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="mute",
+                           restart={"initial_delay": "100ms"}),
             "after": {**SLEEP, "depends_on": {"web": {"condition": "healthy"}}},
         })
     )  # fmt: skip
+    neighbours = [Neighbour(live, name) for name in ("calm", "after")]
     before = live.services()
     assert before["web"]["health"] == "healthy"
     assert before["after"]["state"] == "running"
-    (live.directory / "web" / "broken").touch()
-    eventually(lambda: live.status("web")["restarts"] >= 1, "web is restarted", 60)
-    (live.directory / "web" / "broken").unlink()
-    eventually(lambda: live.status("web")["health"] == "healthy", "web is healthy again", 60)
+    for name, trouble in (("web", "broken"), ("mute", "deaf")):
+        (live.directory / name / trouble).touch()
+        eventually(lambda name=name: live.status(name)["restarts"] >= 1, f"{name} is restarted", 60)
+        (live.directory / name / trouble).unlink()
+        eventually(lambda name=name: live.status(name)["health"] == "healthy", f"{name} is well again", 60)
     restarted = [event for event in live.events("web") if event["to"] == "stopping"]
     assert restarted[0]["reason"] == "probe_failed"
     assert "liveness probe failed 2 times in a row" in restarted[0]["detail"]
     assert "500 Internal Server Error: out of order" in restarted[0]["detail"]
     assert live.status("web")["last_exit"]["reason"] == "probe_failed"
-    after = live.services()
-    for name in ("calm", "after"):
-        assert (after[name]["pid"], after[name]["restarts"]) == (before[name]["pid"], 0)
+    assert "500 Internal Server Error: out of order" in why(live, "web")
+    assert "/: no answer within 2s" in why(live, "mute")
+    for neighbour in neighbours:
+        neighbour.assert_untouched()
     shown = live.cli("health", "web").stdout
     assert "healthy" in shown
     assert "200 OK" in shown
