@@ -43,6 +43,7 @@ def _set_weights(cgroup: Cgroup, action: Action) -> None:
     if action.cpu_weight is not None:
         cgroup.write("cpu.weight", str(action.cpu_weight))
     if action.io_weight is not None:
-        cgroup.write("io.weight", f"default {action.io_weight}")
+        if cgroup.has("io.weight") or not cgroup.has(BFQ_FILE):
+            cgroup.write("io.weight", f"default {action.io_weight}")
         if cgroup.has(BFQ_FILE):
             cgroup.write(BFQ_FILE, str(bfq_weight(action.io_weight)))

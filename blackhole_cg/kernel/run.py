@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.weights import show_weight
 from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
 from blackhole_cg.kernel.freezer import Freezer
@@ -183,6 +184,16 @@ class LinuxRun:
     async def adjust(self, action: Action) -> None:
         """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
         await self._enclosure.adjust(action)
+        for name, weight in (("cpu_weight", action.cpu_weight), ("io_weight", action.io_weight)):
+            if weight is not None:
+                self._show_weight(name, weight)
+
+    def _show_weight(self, name: str, weight: int) -> None:
+        state = show_weight(self._birth.limits.get(name), weight)
+        if state is None:
+            self._limits.pop(name, None)
+        else:
+            self._limits[name] = state
 
     def thaw(self) -> None:
         """Let the run go on, if it is frozen. Raises KernelError."""
