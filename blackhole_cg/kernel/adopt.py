@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.weights import DEFAULT_WEIGHT
 from blackhole_cg.core.words import Isolation
 from blackhole_cg.errors import CgroupError, SpawnError
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
@@ -97,6 +99,9 @@ def _restore_limits(
     if not isinstance(enclosure, CgroupEnclosure) or record.config_hash != spec.config_hash:
         return record.limits
     writer = replace(launcher.limit_writer, isolation=Isolation.BEST_EFFORT)
+    if spec.limits.cpu_weight is None:
+        with suppress(CgroupError):  # a rule may have changed it; without the controller there is none
+            enclosure.cgroup.write("cpu.weight", str(DEFAULT_WEIGHT))
     return {**record.limits, **writer.apply(spec, enclosure.cgroup)}
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 
-from tests.support.configs import SLEEP, config, python
+from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import crash
 from tests.support.neighbour import Neighbour, why
 from tests.support.waiting import eventually
@@ -152,3 +152,30 @@ def test_an_unhealthy_service_does_not_keep_the_next_supervisor_from_taking_over
     sick = live.status("sick")
     assert (sick["pid"], sick["state"], sick["health"]) == (before["sick"]["pid"], "running", "unhealthy")
     assert not live.ended()
+
+
+def test_a_dependency_that_gives_up_suspends_the_restarts_of_its_dependents(supervise):
+    policy = {"initial_delay": "100ms", "max_restarts": 1}
+    live = supervise(
+        config({
+            "db": shell("test ! -e broken && exec sleep 1000", data_dir="db", restart=policy),
+            "web": {**SLEEP, "depends_on": ["db"], "restart": policy},
+            "calm": SLEEP,
+        })
+    )  # fmt: skip
+    calm = Neighbour(live, "calm")
+    before = live.services()
+    (live.directory / "db" / "broken").touch()
+    os.kill(before["db"]["pid"], signal.SIGKILL)
+    live.until("db", "failed", 60)
+    os.kill(before["web"]["pid"], signal.SIGKILL)
+    info = live.until("web", "waiting", 60)
+    assert (info["restarts"], info["desired"]) == (1, "up")
+    told = why(live, "web")
+    assert "db" in told.partition("now")[2]
+    assert "gave up after 1 restarts" in told
+    (live.directory / "db" / "broken").unlink()
+    live.cli("start", "db")
+    info = live.until("web", "running", 60)
+    assert (info["run_id"], info["restarts"]) == (before["web"]["run_id"] + 1, 1)
+    calm.assert_untouched()
