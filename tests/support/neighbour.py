@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from tests.support.live import Live
 
 
@@ -20,6 +22,12 @@ class Neighbour:
     def assert_untouched(self) -> None:
         """The same process, the same run, the same health, and no event since."""
         assert self._look() == self._before
+
+
+def seconds_until(live: Live, name: str, state: str, began: float) -> float:
+    """How long after a moment, as time.time() counts, a service entered a state for the first time."""
+    walls = (datetime.fromisoformat(each["at_wall"]) for each in live.events(name) if each["to"] == state)
+    return min(at for at in (wall.timestamp() - began for wall in walls) if at >= 0)
 
 
 def why(live: Live, name: str) -> str:

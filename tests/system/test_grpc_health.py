@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.configs import config
 from tests.support.live import Live
-from tests.support.neighbour import Neighbour, why
+from tests.support.neighbour import Neighbour, seconds_until, why
 from tests.support.waiting import eventually
 from tests.system.test_health import free_port
 
@@ -36,6 +37,7 @@ while True:
     time.sleep(0.05)
 """
 PROBE = {"grpc": {}, "period": "500ms", "timeout": "5s", "failure_threshold": 2}
+DETECTION_SECONDS = 2 * 0.5 + 10  # two failures in a row; the rest is for a busy host
 
 
 def service(name: str, **probes: object) -> dict[str, object]:
@@ -69,9 +71,11 @@ def test_liveness_restarts_after_the_threshold_and_readiness_changes_health_only
     calm = Neighbour(live, "calm")
     before = live.services()
     assert {info["health"] for info in before.values()} == {"healthy"}
+    began = time.time()
     sick(live, "ready").touch()
     sick(live, "lives").touch()
     eventually(lambda: live.status("lives")["restarts"] >= 1, "lives is restarted", 60)
+    assert 0.4 < seconds_until(live, "lives", "stopping", began) < DETECTION_SECONDS
     eventually(lambda: live.status("ready")["health"] == "unhealthy", "ready is unhealthy", 60)
     sick(live, "lives").unlink()
     eventually(lambda: live.status("lives")["health"] == "healthy", "lives is healthy again", 60)

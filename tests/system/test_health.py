@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 
 from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import crash
-from tests.support.neighbour import Neighbour, why
+from tests.support.neighbour import Neighbour, seconds_until, why
 from tests.support.waiting import eventually
 
 SERVER = """
@@ -46,6 +47,7 @@ def server(script, port, check, **fields):
 
 
 CHECK = {"interval": "200ms", "timeout": "2s", "retries": 2}
+DETECTION_SECONDS = 2 * (0.2 + 2) + 10  # each failure takes the timeout at most; the rest is for a busy host
 
 
 def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not(supervise):
@@ -64,8 +66,10 @@ def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not
     assert before["web"]["health"] == "healthy"
     assert before["after"]["state"] == "running"
     for name, trouble in (("web", "broken"), ("mute", "deaf")):
+        began = time.time()
         (live.directory / name / trouble).touch()
         eventually(lambda name=name: live.status(name)["restarts"] >= 1, f"{name} is restarted", 60)
+        assert seconds_until(live, name, "stopping", began) < DETECTION_SECONDS
         (live.directory / name / trouble).unlink()
         eventually(lambda name=name: live.status(name)["health"] == "healthy", f"{name} is well again", 60)
     restarted = [event for event in live.events("web") if event["to"] == "stopping"]

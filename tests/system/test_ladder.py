@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import SLEEP, config, python
-from tests.support.live import Live, cgroup_mount
+from tests.support.live import Live, cgroup_mount, crash
 from tests.support.neighbour import Neighbour, why
 from tests.support.waiting import eventually
 
@@ -64,6 +64,22 @@ def test_memory_is_reclaimed_and_weights_are_lowered_until_it_is_free(supervise)
     assert "much: back within bounds" in why(live, "web")
     assert (live.status("web")["pid"], live.status("web")["restarts"]) == (pid, 0)
     calm.assert_untouched()
+
+
+@pytest.mark.timeout(600)
+def test_the_next_supervisor_begins_with_the_usual_weight(supervise):
+    rule = {"metric": "uptime_seconds", "above": "1s", "action": "weight", "cpu_weight": 10, "cooldown": "1h"}
+    live = supervise(
+        config({"web": {**SLEEP, "monitor": {"interval": "1s", "grace": "0s", "rules": [rule]}}})
+    )
+    eventually(lambda: read(live, "cpu.weight") == "10\n", "the weight is lowered", 240)
+    assert live.status("web")["limits"]["cpu_weight"]["effective"] == 10
+    text = live.config.read_text()
+    crash(live)
+    live.config.write_text(text.replace("1s", "1h"))
+    live.start().ready()
+    assert read(live, "cpu.weight") == "100\n"
+    assert "cpu_weight" not in live.status("web")["limits"]
 
 
 def reclaimed_bytes(live: Live) -> int:
