@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
-from blackhole_cg.core.weights import DEFAULT_WEIGHT
 from blackhole_cg.core.words import Isolation
-from blackhole_cg.errors import CgroupError, SpawnError
+from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import resolve_identity
 from blackhole_cg.kernel.launch import Launcher
@@ -99,9 +97,6 @@ def _restore_limits(
     if not isinstance(enclosure, CgroupEnclosure) or record.config_hash != spec.config_hash:
         return record.limits
     writer = replace(launcher.limit_writer, isolation=Isolation.BEST_EFFORT)
-    if spec.limits.cpu_weight is None:
-        with suppress(CgroupError):  # a rule may have changed it; without the controller there is none
-            enclosure.cgroup.write("cpu.weight", str(DEFAULT_WEIGHT))
     return {**record.limits, **writer.apply(spec, enclosure.cgroup)}
 
 
@@ -110,15 +105,6 @@ def _is_same(record: RunRecord) -> bool:
     if process is None or process.state in DEAD_STATES:
         return False
     return process.started_ticks == record.started_ticks
-
-
-def _let_go(name: str, enclosure: CgroupEnclosure) -> None:
-    """The supervisor before us may have ended while it held the run for a moment."""
-    try:
-        if enclosure.freezer is not None:
-            enclosure.freezer.recover()
-    except CgroupError as error:
-        log.error("%s: %s", name, error)
 
 
 def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) -> Enclosure | None:
@@ -131,6 +117,4 @@ def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) ->
     if record.pid not in cgroup.processes():
         cgroup.close()
         return None
-    enclosure = CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
-    _let_go(spec.name, enclosure)
-    return enclosure
+    return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.core.monitor_spec import Action, ActionKind
+from blackhole_cg.core.weights import DEFAULT_WEIGHT
 from blackhole_cg.errors import CgroupError
 from blackhole_cg.kernel.adjust import adjust
 from blackhole_cg.kernel.cgroup import Cgroup
@@ -54,6 +55,9 @@ class Enclosure(Protocol):
     @property
     def freezer(self) -> Freezer | None:
         """What can hold them for moments; None when there is nothing that could."""
+
+    def recover(self, keep_cpu_weight: bool) -> None:
+        """End what a supervisor that is gone did to them for a time. Raises KernelError."""
 
     async def remove(self) -> None:
         """Give the enclosure back. May be called again."""
@@ -135,6 +139,12 @@ class CgroupEnclosure:
     def freezer(self) -> Freezer | None:
         """See `Enclosure`."""
         return None if self._removed else self._freezer
+
+    def recover(self, keep_cpu_weight: bool) -> None:
+        """See `Enclosure`. A configured weight is written by whoever writes the limits again."""
+        self._freezer.recover()
+        if not keep_cpu_weight and self._cgroup.has("cpu.weight"):
+            self._cgroup.write("cpu.weight", str(DEFAULT_WEIGHT))
 
     async def remove(self) -> None:
         """Remove the cgroup. Raises CgroupError when it is still in use after about a second."""
