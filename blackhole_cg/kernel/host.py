@@ -134,7 +134,10 @@ class LinuxHost:
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
         """Take over a run that an earlier supervisor began; None when its main process is gone."""
         assert self._launcher is not None, "open() comes first"
-        return adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        if run is not None:
+            run.recover(spec)
+        return run
 
     async def clear(self, name: str) -> list[int]:
         """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
