@@ -57,10 +57,13 @@ class PortHolder:
     command: str | None = None  # without its arguments
     uid: int | None = None
     problem: str | None = None  # why the port cannot be had, where that is not because somebody has it
+    is_closing: bool = False  # no process has it any more: the kernel closes what is left of connections
 
     def __str__(self) -> str:
         if self.problem is not None:
             return self.problem
+        if self.is_closing:
+            return "a connection that the kernel is still closing"
         if self.pid is not None:
             return f"pid {self.pid}" + (f" ({self.command})" if self.command else "")
         return "an unknown process" + ("" if self.uid is None else f" of user {self.uid}")

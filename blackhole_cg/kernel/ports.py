@@ -42,10 +42,11 @@ class TcpSocket:
 def find_port_holder(port: int, *, identify: bool = True, proc: Path = PROC) -> PortHolder | None:
     """Who has a TCP port on any address of this host; None where a service could bind it.
 
+    That is tried with SO_REUSEADDR, so what is left of connections counts only where it was left by a program
+    that did not set it: then nobody can bind the port until the kernel has closed them.
     To identify the process takes a look at every descriptor of every process; without, it stays unknown.
 
-    What no process holds does not count: a connection in TIME_WAIT, or one that is being closed.
-    Source: ip(7) and tcp(7), SO_REUSEADDR; sock_diag(7).
+    Source: socket(7), SO_REUSEADDR; sock_diag(7); inet_csk_bind_conflict of the kernel.
     """
     try:
         _bind_everywhere(port)
@@ -59,7 +60,7 @@ def find_port_holder(port: int, *, identify: bool = True, proc: Path = PROC) -> 
         return PortHolder()
     held = sorted((each for each in found if each.inode), key=lambda each: not each.is_listening)
     if found and not held:
-        return None
+        return PortHolder(is_closing=True)
     return _identify(held, proc) if identify else PortHolder()
 
 

@@ -118,7 +118,7 @@ class Ports:
         if port is None or status.desired is not Desired.UP or status.ending is Reason.OPERATOR:
             return
         holder = self._host.port_holder(port)
-        if holder is None or holder.pid == os.getpid():
+        if holder is None or holder.is_closing or holder.pid == os.getpid():
             return
         if runner.spec.tcp_port == AUTO:
             self._tell_conflict(runner.name, f"{_taken(port, holder)}: another is tried at the next start")

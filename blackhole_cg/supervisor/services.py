@@ -67,6 +67,7 @@ class Services:
 
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
+        self._watcher: Callable[[], None] | None = None
         note = partial(self._note, "port")
         self.ports = Ports(spec, surroundings.host, surroundings.states, note)
         self.topology = build_topology(spec.services)
@@ -94,6 +95,7 @@ class Services:
         gone = [runner for name, runner in before.items() if name not in self.runners]
         for runner in gone:
             self.ports.forget(runner.name)
+        self._tell_watcher()
         return gone
 
     async def take_over(self, memory: Memory) -> dict[str, RunRecord]:
@@ -103,6 +105,14 @@ class Services:
         adopted = await take_over(self.runners, host, memory, clock)
         self.ports.settle(self.runners)
         return adopted
+
+    def watch(self, changed: Callable[[], None] | None) -> None:
+        """Tell whoever tells others where services are of every change; None tells nobody any more."""
+        self._watcher = changed
+
+    def _tell_watcher(self) -> None:
+        if self._watcher is not None:
+            self._watcher()
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
@@ -198,4 +208,5 @@ class Services:
         """A service has a new status."""
         self._gate.note(runner)
         self.ports.note(runner)
+        self._tell_watcher()
         self._surroundings.changed(runner)

@@ -37,6 +37,7 @@ from blackhole_cg.runner.clock import loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
@@ -153,6 +154,8 @@ class Supervisor:
             self._host, clock, self.outputs.open, self.events, self._states, self._note_change
         )
         self.services = Services(self.spec, around)
+        endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
+        self._stack.callback(lambda: endpoints.close(keep=self._detached))
         await self._carry_on()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
@@ -163,6 +166,7 @@ class Supervisor:
         self._stack.push_async_callback(server.close)
         metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
         await metrics.open()
+        endpoints.write()
         self._stack.push_async_callback(metrics.close)
         _settle_memory()
 

@@ -196,4 +196,5 @@ def test_a_holder_is_told_as_far_as_it_is_known() -> None:
     assert str(PortHolder(7)) == "pid 7"
     assert str(PortHolder(uid=1000)) == "an unknown process of user 1000"
     assert str(PortHolder()) == "an unknown process"
+    assert str(PortHolder(is_closing=True)) == "a connection that the kernel is still closing"
     assert str(PortHolder(problem="Permission denied")) == "Permission denied"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.kernel.ports import find_port_holder, read_sockets
 from tests.support.ports import Occupant, free_port
 
@@ -64,7 +65,7 @@ def test_several_processes_may_share_a_port_and_one_is_named(port: int) -> None:
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_what_is_left_of_a_closed_connection_does_not_count(port: int, reuse: bool) -> None:
+def test_what_is_left_of_connections_counts_only_where_it_stops_everybody(port: int, reuse: bool) -> None:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
     server.bind(("127.0.0.1", port))
@@ -75,10 +76,22 @@ def test_what_is_left_of_a_closed_connection_does_not_count(port: int, reuse: bo
     assert holder is not None and holder.pid == os.getpid()
     accepted.close()
     server.close()
-    assert find_port_holder(port) is None  # FIN_WAIT2: the client has not closed
+    left = None if reuse else PortHolder(is_closing=True)
+    assert find_port_holder(port) == left  # FIN_WAIT2: the client has not closed
     client.close()
     assert [each for each in read_sockets(port) if each.inode == 0], "nothing is in TIME_WAIT"
-    assert find_port_holder(port) is None
+    assert find_port_holder(port) == left
+    with closing(socket.socket()) as next_server:
+        next_server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        assert can_bind(next_server, port) == reuse, "what was said is what a server finds"
+
+
+def can_bind(server: socket.socket, port: int) -> bool:
+    try:
+        server.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
 
 
 def test_an_open_connection_without_its_listener_has_the_port(port: int) -> None:
