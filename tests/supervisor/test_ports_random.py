@@ -25,7 +25,7 @@ from tests.support.fake_host import Behaviour, FakeHost
 from tests.support.stage import NoOutput
 from tests.support.virtual_loop import run_virtual
 
-NAMES = ("a", "b", "c", "fixed")
+NAMES = ("a", "b", "c", "d", "fixed")  # one more than there are ports
 PORTS = PortRange(9000, 9003)
 FIXED = 9001
 SOON = RestartPolicy(initial_delay_seconds=1.0, jitter=0.0, max_restarts="max")
@@ -44,11 +44,19 @@ STEPS = st.lists(
 )
 
 
+class SlowHost(FakeHost):
+    """To clear a cgroup takes time, in which others go on."""
+
+    async def clear(self, name: str) -> list[int]:
+        await asyncio.sleep(1.5)
+        return await super().clear(name)
+
+
 class World:
     """A host, what is stored on it, and the supervisor of the moment."""
 
     def __init__(self) -> None:
-        self.host = FakeHost(**{name: Behaviour(stop_seconds=0.5) for name in NAMES})
+        self.host = SlowHost(**{name: Behaviour(stop_seconds=0.5) for name in NAMES})
         self.host.on_launch = self.check_launch
         self.statuses: dict[str, ServiceStatus] = {}
         self.runs: dict[str, RunRecord] = {}
@@ -160,7 +168,7 @@ def test_no_port_is_ever_given_to_two(steps: list[tuple[str, Any]]) -> None:
 def test_such_sequences_do_start_something() -> None:
     async def main() -> None:
         world = World()
-        for name in NAMES:
+        for name in ("a", "b", "c", "fixed"):
             await take(world, ("start", name))
         await take(world, ("wait", 1))
         await take(world, ("kill the supervisor", "after a fork"))
