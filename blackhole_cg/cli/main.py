@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "import": "import_files",
     "status": "status",
     "health": "health",
+    "endpoints": "endpoints",
     "start": "change",
     "stop": "change",
     "restart": "change",

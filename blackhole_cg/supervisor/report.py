@@ -58,7 +58,7 @@ class Reporter:
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
-            tcp_port=spec.tcp_port,
+            tcp_port=runner.port,
             unix_socket=spec.unix_socket,
             instance_of=None,
             limits=self._limits(runner),
