@@ -115,6 +115,9 @@ class ServiceSpec:
     probes: ProbesSpec = NO_PROBES
     handed_config: str | None = None
     config_path: str | None = None
+    binary_sha256: str | None = None  # of the program: 64 hexadecimal digits, lower case
+    instance_of: str | None = None  # the template it was made from
+    discovered: bool = False  # it is in no file; its program was found
     config_hash: str = ""  # of everything above that a run depends on
 
 
@@ -130,6 +133,14 @@ class TcpAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoverySpec:
+    """Where programs are looked for that make services of their own."""
+
+    directory: str
+    interval_seconds: float | None = None  # None: only when the configuration is read
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """What holds for the supervisor as a whole."""
 
@@ -140,11 +151,16 @@ class RuntimeSpec:
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
     metrics_listen: TcpAddress | None = None  # on the loopback interface
+    discovery: DiscoverySpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSpec:
-    """A whole configuration, resolved: the runtime and the services in file order."""
+    """A whole configuration, resolved: the runtime and the services in file order.
+
+    `notes` are sentences for a person: what was seen and is not wrong enough to refuse the configuration.
+    """
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
+    notes: tuple[str, ...] = ()

@@ -12,13 +12,14 @@ from typing import Final
 from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
-from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.models import Config, Orchestrator
 from blackhole_cg.core.config.resolve_monitor import resolve_monitor
 from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
 from blackhole_cg.core.spec import (
+    DiscoverySpec,
     IoMax,
     LogPolicy,
     ResourceLimits,
@@ -56,6 +57,8 @@ _NOT_HASHED: Final = frozenset(
         "stop",
         "logs",
         "probes",
+        "instance_of",
+        "discovered",
         "config_hash",
     }
 )
@@ -67,7 +70,7 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     services = {
         name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
     }
-    return SupervisorSpec(_runtime(config), services)
+    return SupervisorSpec(_runtime(config), services, loaded.notes)
 
 
 def _runtime(config: Config) -> RuntimeSpec:
@@ -80,7 +83,14 @@ def _runtime(config: Config) -> RuntimeSpec:
         memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
         metrics_listen=orchestrator.metrics.listen,
+        discovery=_discovery(orchestrator),
     )
+
+
+def _discovery(orchestrator: Orchestrator) -> DiscoverySpec | None:
+    if not orchestrator.discover:
+        return None
+    return DiscoverySpec(orchestrator.services_dir, orchestrator.discover_interval)
 
 
 class _Resolver:
@@ -108,7 +118,7 @@ class _Resolver:
         self._values = {word: str(fact) for word, fact in facts.items() if fact is not None}
 
     def spec(self) -> ServiceSpec:
-        service = self._service
+        service, origin = self._service, self._loaded.origins.get(self._name)
         spec = ServiceSpec(
             name=self._name,
             argv=self._argv(),
@@ -137,6 +147,9 @@ class _Resolver:
             probes=resolve_probes(service, Texts(self._name, self._fill, self._locate)),
             handed_config=None if service.config is None else json.dumps(service.config),
             config_path=self._config_path,
+            binary_sha256=service.binary_sha256 and service.binary_sha256.lower(),
+            instance_of=origin.template if origin else None,
+            discovered=self._name in self._loaded.discovered,
         )
         return replace(spec, config_hash=_hash(spec))
 

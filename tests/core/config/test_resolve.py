@@ -8,11 +8,20 @@ from dataclasses import replace
 import pytest
 
 from blackhole_cg.core.config import Context, resolve
-from blackhole_cg.core.spec import IoMax, LogPolicy, RestartPolicy, RuntimeSpec, SecuritySpec, TcpAddress
+from blackhole_cg.core.spec import (
+    DiscoverySpec,
+    IoMax,
+    LogPolicy,
+    RestartPolicy,
+    RuntimeSpec,
+    SecuritySpec,
+    TcpAddress,
+)
 from blackhole_cg.core.words import Condition, Isolation, RestartWhen, ServiceType
 from tests.core.config.files import CONTEXT, load, service
 
 MIB = 2**20
+FOUND = DiscoverySpec("/opt/blackhole/services")
 
 
 def test_a_service_without_any_key_has_the_defaults_of_the_contract() -> None:
@@ -41,7 +50,7 @@ def test_a_service_without_any_key_has_the_defaults_of_the_contract() -> None:
     assert spec.security == SecuritySpec()
     assert (spec.stop.signal, spec.stop.timeout_seconds, spec.umask) == (15, 10.0, 0o022)
     assert spec.handed_config is None and spec.config_path is None
-    assert resolve(load("services: {web: }"), CONTEXT).runtime == RuntimeSpec()
+    assert resolve(load("services: {web: }"), CONTEXT).runtime == RuntimeSpec(discovery=FOUND)
 
 
 def test_memory_high_and_gomemlimit_lie_below_the_limit() -> None:
@@ -201,7 +210,7 @@ def test_a_service_overrides_the_orchestrator_and_inherits_the_rest() -> None:
         ),
         CONTEXT,
     )
-    assert spec.runtime == RuntimeSpec("warning", 60.0, 7, Isolation.BEST_EFFORT, "ops")
+    assert spec.runtime == RuntimeSpec("warning", 60.0, 7, Isolation.BEST_EFFORT, "ops", discovery=FOUND)
     expected = RestartPolicy(RestartWhen.ALWAYS, "max", 600.0, 2.0, 50.0, 3.0, 0.0, 5.0)
     web, job = spec.services["web"], spec.services["job"]
     assert web.restart == expected
