@@ -18,6 +18,7 @@ from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.ports import PORT_MARK
 from blackhole_cg.core.spec import (
     DiscoverySpec,
     IoMax,
@@ -30,7 +31,7 @@ from blackhole_cg.core.spec import (
     StopPolicy,
     SupervisorSpec,
 )
-from blackhole_cg.core.words import MAX, Max, ServiceType
+from blackhole_cg.core.words import AUTO, MAX, Max, ServiceType
 
 STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,6 +85,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         control_group=config.control.group,
         metrics_listen=orchestrator.metrics.listen,
         discovery=_discovery(orchestrator),
+        port_range=orchestrator.ports.range,
     )
 
 
@@ -109,7 +111,7 @@ class _Resolver:
         self._notify_socket = posixpath.join(context.runtime_dir, "notify", name) if is_notify else None
         facts = {
             "name": name,
-            "tcp_port": service.tcp_port,
+            "tcp_port": PORT_MARK if service.tcp_port == AUTO else service.tcp_port,
             "unix_socket": service.unix_socket,
             "data_dir": service.data_dir,
             "log_level": service.log_level,
