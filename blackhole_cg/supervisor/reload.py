@@ -1,20 +1,32 @@
-"""Carrying out the difference between two configurations on running services."""
+"""Going by another configuration: what a reload does around the services, and in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
+from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.plan import ChangeKind, Plan
-from blackhole_cg.core.spec import SupervisorSpec
+from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
-from blackhole_cg.core.words import Desired, Reason
-from blackhole_cg.errors import BlackholeError, OperationError, StoreError
+from blackhole_cg.core.tally import Tally
+from blackhole_cg.core.words import Isolation
+from blackhole_cg.errors import BlackholeError, IsolationError, OperationError, StoreError
+from blackhole_cg.observe.event_store import EventStore
+from blackhole_cg.observe.state_store import StateStore
+from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
+from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.services import Services
+from blackhole_cg.supervisor.watching import Watching
 
-_GONE = "the configuration was reloaded without it"
+Source = Callable[[], Awaitable[SupervisorSpec]]
+
 _SAID = {
     ChangeKind.ADDED: "added by a reload",
     ChangeKind.RESTART: "changed by a reload: needs a new run",
@@ -22,107 +34,147 @@ _SAID = {
 }
 
 
-class Records(Protocol):
-    """What is recorded of services."""
+class Limits(Protocol):
+    """What the machine says of limits."""
 
-    def newest_run_ids(self) -> dict[str, int]:
-        """The highest number of a run of each service. Raises StoreError."""
+    def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
+        """Each limit of `spec` that cannot be enforced here."""
 
 
-class Reload:
-    """One reload, in three steps: take away, go by the new configuration, bring up.
+def check_isolation(
+    limits: Limits, services: Iterable[ServiceSpec], isolation: Isolation
+) -> list[LimitProblem]:
+    """The limits that cannot be enforced. Raises IsolationError where that is refused."""
+    problems = [each for service in services for each in limits.problems(service)]
+    if problems and isolation is Isolation.REQUIRED:
+        raise IsolationError([str(problem) for problem in problems])
+    return problems
 
-    Between the steps a newer wish may come for any service, and wins.
 
-    Args:
-        services: what runs now.
-        outputs: where its output goes.
-        records: numbers of runs.
-        note: stores (service, detail) as an event.
-    """
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything of a supervisor that depends on its configuration."""
 
-    def __init__(
-        self,
-        services: Services,
-        outputs: Outputs,
-        records: Records,
-        note: Callable[[str, str], None],
-    ) -> None:
-        self._services = services
-        self._outputs = outputs
-        self._records = records
-        self._note = note
+    services: Services
+    outputs: Outputs
+    events: EventStore
+    notes: Notes
+    states: StateStore
+    watching: Watching
+    tally: Tally
 
-    async def take_away(self, old: SupervisorSpec, new: SupervisorSpec, plan: Plan) -> None:
-        """Stop what is configured no more, or disabled now.
-
-        Raises:
-            OperationError: a newer wish wants one of them up.
-        """
-        disabled = [
-            change.service
-            for change in plan.changes
-            if change.service in old.services
-            and change.service in new.services
-            and old.services[change.service].enabled
-            and not new.services[change.service].enabled
-        ]
-        going = [*plan.names(ChangeKind.REMOVED), *disabled]
-        if going:
-            await self._services.operations.stop(going, Reason.OPERATOR, _GONE)
-
-    def install(self, new: SupervisorSpec, plan: Plan) -> list[str]:
-        """Go by the new configuration; the services to forget. Starts and stops nothing.
-
-        Raises:
-            BlackholeError: a new service's FIFOs cannot be made; nothing has changed.
-        """
+    def install(self, effective: SupervisorSpec, new: SupervisorSpec, plan: Plan) -> None:
+        """See `Installer`."""
+        before = self.services.runners
+        fresh = [name for name in plan.names(ChangeKind.ADDED) if name not in before]
         try:
-            removed = self._services.reconfigure(new)
+            gone = self.services.reconfigure(effective)
         except BlackholeError:
-            self._outputs.discard(plan.names(ChangeKind.ADDED))
+            self.outputs.discard(fresh)
             raise
         with suppress(StoreError):  # told already; the numbers begin anew
-            newest = self._records.newest_run_ids()
-            for name in plan.names(ChangeKind.ADDED):
-                self._services.runners[name].continue_from(ServiceStatus(run_id=newest.get(name, 0)))
+            newest = self.events.newest_run_ids() if fresh else {}
+            for name in fresh:
+                self.services.runners[name].continue_from(ServiceStatus(run_id=newest.get(name, 0)))
         for change in plan.changes:
             if change.kind is not ChangeKind.REMOVED:
-                self._outputs.pumps[change.service].log_file.set_policy(new.services[change.service].logs)
+                self.outputs.pumps[change.service].log_file.set_policy(new.services[change.service].logs)
                 keys = f" ({', '.join(change.keys)})" if change.keys else ""
-                self._note(change.service, f"{_SAID[change.kind]}{keys}")
-        self._outputs.discard([runner.name for runner in removed])
-        return [runner.name for runner in removed]
+                self.notes.config(change.service, f"{_SAID[change.kind]}{keys}")
+        self._forget(gone)
+        self.watching.reconfigure(
+            self.services.runners[change.service]
+            for change in plan.changes
+            if change.kind is ChangeKind.LIVE and "monitor" in change.keys
+        )
+        if "log_level" in plan.runtime:
+            logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
 
-    async def bring_up(self, old: SupervisorSpec, plan: Plan) -> None:
-        """Restart what is wanted and needs a new run, and start what is new or newly enabled.
+    def drop(self, effective: SupervisorSpec) -> None:
+        """See `Installer`."""
+        self._forget(self.services.reconfigure(effective))
+
+    def _forget(self, gone: Iterable[ServiceRunner]) -> None:
+        names = [runner.name for runner in gone]
+        self.outputs.discard(names)
+        for name in names:
+            self.states.forget(name)
+            self.watching.forget(name)
+            self.tally.forget(name)
+
+
+class Configuration:
+    """The configuration of a running supervisor: takes in others, one after the other.
+
+    Args:
+        parts: what goes by it.
+        reconciler: what works towards it.
+        limits: tells what can be enforced.
+        source: reads the file again; None when there is none.
+    """
+
+    def __init__(self, parts: Parts, reconciler: Reconciler, limits: Limits, source: Source | None) -> None:
+        self._parts = parts
+        self._reconciler = reconciler
+        self._limits = limits
+        self._source = source
+        self._reading = asyncio.Lock()
+        self.closed = False  # no other configuration is taken in any more
+
+    @property
+    def spec(self) -> SupervisorSpec:
+        """The newest one."""
+        return self._reconciler.spec
+
+    async def reload(self, config: SupervisorSpec | None) -> Plan:
+        """Go by another configuration, or by the file as it is now; once all is done, the difference.
 
         Raises:
-            OperationError: some of them did not get there; the rest did, by the new configuration.
+            ConfigError: the file is wrong; nothing was changed.
+            IsolationError: a limit cannot be enforced, and that is refused; nothing was changed.
+            OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        services = self._services
-        again = [
-            name
-            for name in plan.names(ChangeKind.RESTART)
-            if services.runners[name].status.desired is Desired.UP
-        ]
-        fresh = [
-            name
-            for name in services.enabled()
-            if name not in again and (name not in old.services or not old.services[name].enabled)
-        ]
-        problems = []
-        if again:
-            problems += await _problems_of(services.operations.restart(services.topology.sort(again)))
-        if fresh:
-            problems += await _problems_of(services.operations.start(fresh))
-        if problems:
-            raise OperationError("\n".join(problems))
+        async with self._reading:
+            applied = self.take(config or await self._read_source())
+        try:
+            return await applied.settled()
+        except OperationError:
+            self._refuse_when_closed()
+            raise
 
+    def take(self, new: SupervisorSpec) -> Applied:
+        """Go by another configuration from now on; returns while the work for it is under way.
 
-async def _problems_of(operation: Awaitable[None]) -> list[str]:
-    try:
-        await operation
-    except OperationError as error:
-        return [str(error)]
-    return []
+        Raises:
+            IsolationError: a limit cannot be enforced, and that is refused; nothing was changed.
+            OperationError: the supervisor ends.
+            BlackholeError: it cannot be gone by; nothing was changed.
+        """
+        self._refuse_when_closed()
+        old = self.spec.services
+        changed = [spec for name, spec in new.services.items() if old.get(name) != spec]
+        problems = check_isolation(self._limits, changed, self.spec.runtime.isolation)
+        applied = self._reconciler.take(new)
+        self._parts.notes.limits(problems)
+        return applied
+
+    def refuse_leaving(self, names: Iterable[str]) -> None:
+        """Raise OperationError where one of these is on its way out: nobody can want it up any more."""
+        for name in names:
+            if name in self._reconciler.leaving:
+                raise OperationError(
+                    f"'{name}' is being removed: the configuration does not have it any more"
+                )
+
+    def close(self) -> None:
+        """Work no more towards any."""
+        self._reconciler.close()
+
+    async def _read_source(self) -> SupervisorSpec:
+        if self._source is None:
+            raise OperationError("cannot reload: the configuration did not come from a file")
+        return await self._source()
+
+    def _refuse_when_closed(self) -> None:
+        if self.closed:
+            raise OperationError("the supervisor is shutting down")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +83,10 @@ class Services:
         self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
         return [runner for name, runner in before.items() if name not in self.runners]
+
+    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
+        """The runs of these are about to end; see `Gate.expect`."""
+        self._gate.expect(ending)
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings

@@ -11,22 +11,21 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.metrics import MetricsListener
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import HostFacts, LimitProblem, ServiceInfo
-from blackhole_cg.core.plan import DEFERRED, ChangeKind, Plan, compare
+from blackhole_cg.core.plan import Plan
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
-from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
-from blackhole_cg.errors import IsolationError, OperationError, StoreError
+from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, State
+from blackhole_cg.errors import OperationError, StoreError
 from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
@@ -41,15 +40,14 @@ from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
-from blackhole_cg.supervisor.reload import Reload
+from blackhole_cg.supervisor.reconcile import Applied, Reconciler
+from blackhole_cg.supervisor.reload import Configuration, Parts, Source, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.takeover import take_over
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
-
-Source = Callable[[], Awaitable[SupervisorSpec]]
 
 KILL_GRACE_SECONDS = 5.0
 """After a kill the kernel needs a moment; a process that outlives this hangs in the kernel itself."""
@@ -86,15 +84,15 @@ class Supervisor:
         self.paths = paths or default_paths(os.environ, os.geteuid())
         self._source = source
         if isinstance(config, SupervisorSpec):
-            self.spec = config
+            self._spec = config
         else:
             path, runtime_dir = Path(config), self.paths.runtime_dir
-            self.spec = ConfigProcess(path, runtime_dir).result()
+            self._spec = ConfigProcess(path, runtime_dir).result()
             self._source = source or (lambda: ConfigProcess(path, runtime_dir).read())
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
-        isolation = self.spec.runtime.isolation
+        isolation = self._spec.runtime.isolation
         self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
         self._console = console
         self._stack = AsyncExitStack()
@@ -102,7 +100,6 @@ class Supervisor:
         self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
-        self._reloading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -120,7 +117,7 @@ class Supervisor:
             CgroupError: the cgroup root cannot be used.
             OSError: a directory or the socket cannot be made.
         """
-        self._check_isolation(self.spec)
+        self._check_isolation()
         try:
             await self._open()
         except BaseException:
@@ -138,7 +135,7 @@ class Supervisor:
         await self._host.commands.clear()
         self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
-        problems = self._check_isolation(self.spec)
+        problems = self._check_isolation()
         self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
@@ -153,19 +150,28 @@ class Supervisor:
         around = Surroundings(
             self._host, clock, self.outputs.open, self.events, self._states, self._note_change
         )
-        self.services = Services(self.spec, around)
+        self.services = Services(self._spec, around)
+        self._configuration = self._make_configuration(clock)
+        self._stack.callback(self._configuration.close)
         await self._carry_on(clock)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
-        group = self.spec.runtime.control_group
+        group = self._spec.runtime.control_group
         api = SupervisorApi(self, clock)
         server = ControlServer(api, self.paths.socket, group=group)
         await server.open()
         self._stack.push_async_callback(server.close)
-        metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
+        metrics = MetricsListener(api, self._spec.runtime.metrics_listen)
         await metrics.open()
         self._stack.push_async_callback(metrics.close)
         _settle_memory()
+
+    def _make_configuration(self, clock: Clock) -> Configuration:
+        parts = Parts(
+            self.services, self.outputs, self.events, self._notes, self._states, self.watching, self.tally
+        )
+        self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
+        return Configuration(parts, self._reconciler, self._host, self._source)
 
     async def _carry_on(self, clock: Clock) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -196,6 +202,7 @@ class Supervisor:
             OperationError: a required one could not start; what this call began is stopped again.
         """
         asked = self._accept(names)
+        self._configuration.refuse_leaving(asked)
         if not names:
             asked = [name for name in asked if self._is_wanted(name)]
         # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
@@ -218,7 +225,9 @@ class Supervisor:
             UnknownServiceError: no such service.
             OperationError: one of them could not start again.
         """
-        await self.services.operations.restart(self._accept(names))
+        asked = self._accept(names)
+        self._configuration.refuse_leaving(asked)
+        await self.services.operations.restart(asked)
 
     def reset(self, *names: str) -> None:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
@@ -235,42 +244,25 @@ class Supervisor:
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        async with self._reloading:
-            new = config or await self._read_source()
-            plan = compare(self.spec, new)
-            old = self.spec.runtime
-            kept = {name: getattr(old, name) for name in DEFERRED}
-            new = replace(new, runtime=replace(new.runtime, **kept))
-            problems = self._check_isolation(new)
-            await self._apply(new, plan)
-            changed = {change.service for change in plan.changes}
-            self._notes.limits([problem for problem in problems if problem.service in changed])
-            return plan
+        return await self._configuration.reload(config)
 
-    async def _read_source(self) -> SupervisorSpec:
-        if self._source is None:
-            raise OperationError("cannot reload: the configuration did not come from a file")
-        return await self._source()
+    def reconcile(self, config: SupervisorSpec) -> Applied:
+        """Go by another configuration from now on, and return while the work for it is under way.
 
-    async def _apply(self, new: SupervisorSpec, plan: Plan) -> None:
-        old = self.spec
-        step = Reload(self.services, self.outputs, self.events, self._notes.config)
-        self._refuse_when_stopping()
-        await step.take_away(old, new, plan)
-        self._refuse_when_stopping()
-        for name in step.install(new, plan):
-            self._states.forget(name)
-            self.watching.forget(name)
-            self.tally.forget(name)
-        self.watching.reconfigure(
-            self.services.runners[change.service]
-            for change in plan.changes
-            if change.kind is ChangeKind.LIVE and "monitor" in change.keys
-        )
-        self.spec = new
-        if new.runtime.log_level != old.runtime.log_level:
-            logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
-        await step.bring_up(old, plan)
+        The newest one counts, service by service, whatever is still under way for earlier ones; what could
+        not be started is tried again. `settled()` of the answer waits for what this one touches.
+
+        Raises:
+            IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
+            OperationError: the supervisor ends.
+            BlackholeError: it cannot be gone by; nothing was changed.
+        """
+        return self._configuration.take(config)
+
+    @property
+    def spec(self) -> SupervisorSpec:
+        """The newest configuration."""
+        return self._configuration.spec
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
@@ -304,21 +296,25 @@ class Supervisor:
         if self._detached:
             return
         if self._shutdown_task is None:
-            self.stopping = True
+            self._end()
             self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
         await asyncio.shield(self._shutdown_task)
 
     async def detach(self) -> None:
         """Give everything back but the services: they run on, for the next supervisor to take over."""
-        self.stopping = self._detached = True
+        self._end()
+        self._detached = True
         for runner in self.services.runners.values():
             runner.detach()
         await self._stack.aclose()
 
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
-        self.stopping = True
+        self._end()
         self.services.operations.kill(list(self.services.runners))
+
+    def _end(self) -> None:
+        self.stopping = self._configuration.closed = True
 
     async def _shutdown(self) -> None:
         names = list(self.services.runners)
@@ -366,14 +362,12 @@ class Supervisor:
 
     # ---- what is seen ----
 
-    def _check_isolation(self, spec: SupervisorSpec) -> list[LimitProblem]:
+    def _check_isolation(self) -> list[LimitProblem]:
         """The limits that cannot be enforced. Raises IsolationError where that is refused."""
-        problems = [each for service in spec.services.values() for each in self._host.problems(service)]
-        if problems and spec.runtime.isolation is Isolation.REQUIRED:
-            raise IsolationError([str(problem) for problem in problems])
-        return problems
+        return check_isolation(self._host, self._spec.services.values(), self._spec.runtime.isolation)
 
     def _note_change(self, runner: ServiceRunner) -> None:
+        self._reconciler.note(runner)
         self.watching.note(runner)
         self.on_change()
 

@@ -198,9 +198,11 @@ def test_a_new_service_that_does_not_start_leaves_the_rest_as_the_file_says(tmp_
 def test_a_shutdown_overtakes_a_reload(tmp_path):
     async def main():
         host = FakeHost(gone=Behaviour(stop_seconds=5))
-        async with supervisor(tmp_path, service("web"), service("gone"), host=host) as it:
+        gone = service("gone", tcp_port=80)
+        async with supervisor(tmp_path, service("web"), gone, host=host) as it:
             await it.start()
-            reload = asyncio.create_task(it.reload(supervisor_spec(service("web"), service("fresh"))))
+            fresh = service("fresh", tcp_port=80)  # waits for the port
+            reload = asyncio.create_task(it.reload(supervisor_spec(service("web"), fresh)))
             await asyncio.sleep(1)
             shutdown = asyncio.create_task(it.shutdown())
             with pytest.raises(OperationError, match="shutting down"):
