@@ -35,6 +35,7 @@ from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
 from blackhole_cg.kernel.tree import CgroupTree
+from blackhole_cg.kernel.verified import VerifiedProgram
 
 OOM_SCORE: Final = "oom_score_adj"
 DISCARD_TRIES: Final = 10
@@ -124,9 +125,10 @@ class Launcher:
         if any(b"=" in key or not key for key in environment):
             raise SpawnError(spec.name, "prepare its environment", detail="a name is empty or contains '='")
         identity = resolve_identity(spec, self.abilities.identity)
+        program = _encoded(spec, find_program(spec))
         return Preparation(
             name=spec.name,
-            program=_encoded(spec, find_program(spec)),
+            program=program,
             argv=tuple(_encoded(spec, word) for word in spec.argv),
             environment=environment,
             working_directory=os.fsdecode(_encoded(spec, spec.data_dir)),
@@ -141,6 +143,7 @@ class Launcher:
             may_limit_capabilities=self.abilities.may_limit_capabilities,
             last_capability=self.abilities.last_capability,
             caught_signals=caught_signals(),
+            verified=None if spec.binary_sha256 is None else VerifiedProgram(program, spec.binary_sha256),
         )
 
     def _make_cgroup(self, spec: ServiceSpec, undo: contextlib.ExitStack) -> Cgroup | None:

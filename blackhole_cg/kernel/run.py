@@ -90,8 +90,8 @@ class LinuxRun:
             raise SpawnError(
                 self._birth.service, "reach exec", detail=f"the child ended before it ({status})"
             )
-        index, code = failure
-        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code)
+        index, code, detail = failure
+        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code, detail)
 
     async def exited(self) -> ExitStatus:
         """Wait for the main process to end; whether memory was the reason is asked of the cgroup."""

@@ -158,7 +158,7 @@ def test_clashes_between_files_name_both_places(name: str, content: str, lines: 
 def test_a_template_may_wait_for_instances() -> None:
     assert lines_of({MAIN: "templates: {t: {command: ['{x}'], tcp_port: '{p}'}}\n"}) == []
     assert lines_of({MAIN: "templates: {t: {command: ['{x}'], tcp_port: 0}}\n"}) == [
-        "blackhole.yaml:1:45: templates.t.tcp_port: '0' is out of range (accepted: 1 to 65535)"
+        "blackhole.yaml:1:45: templates.t.tcp_port: '0' is out of range (accepted: 1 to 65535, or auto)"
     ]
 
 

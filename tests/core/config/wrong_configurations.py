@@ -85,6 +85,17 @@ instances:
             "blackhole.yaml:9:10: instances[2].id: there is an instance 'shop' already (at blackhole.yaml:8:5)",
         ],
     ),
+    "sums and intervals": (
+        """\
+runtime: {orchestrator: {discover: maybe, discover_interval: 1ms}}
+services: {web: {binary_sha256: abc}}
+""",
+        [
+            "blackhole.yaml:1:36: runtime.orchestrator.discover: 'maybe' is neither true nor false (accepted: true, false)",
+            "blackhole.yaml:1:62: runtime.orchestrator.discover_interval: '1ms' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1s to 3650d)",
+            "blackhole.yaml:2:33: services.web.binary_sha256: 'abc' is not a SHA-256 (accepted: 64 hexadecimal digits, as sha256sum prints them)",
+        ],
+    ),
     "what only the filled template shows": (
         """\
 templates:
