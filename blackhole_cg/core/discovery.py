@@ -27,25 +27,37 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """The names of services that were found, sorted, and a sentence for everything that was refused."""
+    """The services that a directory offers, and what it has that is refused, each sorted by name.
+
+    `problem` says why nothing in the directory was looked at.
+    """
 
     names: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
+    refused: tuple[Candidate, ...] = ()
+    problem: str | None = None
+
+    def without(self, configured: Iterable[str]) -> Discovery:
+        """The rest, when these are configured: nothing is said about those either."""
+        known = frozenset(configured)
+        names = tuple(name for name in self.names if name not in known)
+        return Discovery(names, tuple(each for each in self.refused if each.name not in known), self.problem)
+
+    def sentences(self, directory: str) -> tuple[str, ...]:
+        """What a person should know."""
+        if self.problem is not None:
+            return (f"{directory}: {self.problem}",)
+        paths = ((posixpath.join(directory, shorten(each.name)), each.problem) for each in self.refused)
+        return tuple(f"{path}: {problem}" for path, problem in paths)
 
 
-def conclude(directory: str, candidates: Iterable[Candidate], configured: Iterable[str] = ()) -> Discovery:
-    """Sort candidates into services and refusals; what is configured takes precedence and is left out."""
-    known = frozenset(configured)
-    names: list[str] = []
-    refused: list[str] = []
-    for candidate in sorted(candidates, key=lambda each: each.name):
-        if candidate.name in known:
-            continue
-        problem = candidate.problem
-        if not _NAME.fullmatch(candidate.name):
-            problem = f"this is not a service name (accepted: {SERVICE_NAME_FORMS})"
-        if problem is None:
-            names.append(candidate.name)
-        else:
-            refused.append(f"{posixpath.join(directory, shorten(candidate.name))}: {problem}")
-    return Discovery(tuple(names), tuple(refused))
+def conclude(candidates: Iterable[Candidate]) -> Discovery:
+    """Tell services and refusals apart."""
+    checked = [_checked(each) for each in sorted(candidates, key=lambda each: each.name)]
+    names = tuple(each.name for each in checked if each.problem is None)
+    return Discovery(names, tuple(each for each in checked if each.problem is not None))
+
+
+def _checked(candidate: Candidate) -> Candidate:
+    if _NAME.fullmatch(candidate.name):
+        return candidate
+    return Candidate(candidate.name, f"this is not a service name (accepted: {SERVICE_NAME_FORMS})")

@@ -7,19 +7,14 @@ and the supervisor's loop goes on meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.errors import BlackholeError, ConfigError
-from blackhole_cg.kernel.own_process import python_command
-
-_READ_BYTES = 1 << 20
+from blackhole_cg.errors import ConfigError, Diagnostic
+from blackhole_cg.kernel.question import Question, answer
+from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
 
 class ConfigProcess:
@@ -28,13 +23,20 @@ class ConfigProcess:
     Args:
         path: the configuration file.
         runtime_dir: the runtime directory it is resolved for.
+        provided: instances that are not in the files.
+        snapshot: files that are taken as they were; afterwards `snapshot` has all that were read.
     """
 
-    def __init__(self, path: Path, runtime_dir: Path) -> None:
-        self._path = path
-        command = python_command(__name__, str(path), str(runtime_dir))
-        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        self._pipe = cast(IO[bytes], self._child.stdout)
+    def __init__(
+        self,
+        path: Path,
+        runtime_dir: Path,
+        provided: tuple[dict[str, Any], ...] = (),
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self.snapshot = snapshot or Snapshot()
+        asked = (str(path), str(runtime_dir), provided, self.snapshot)
+        self._question = Question(__name__, asked, f"load {path}")
 
     def result(self) -> SupervisorSpec:
         """Wait for it.
@@ -43,9 +45,7 @@ class ConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        with self._pipe:
-            text = self._pipe.read()
-        return self._conclude(text)
+        return self._conclude(self._question.result())
 
     async def read(self) -> SupervisorSpec:
         """Wait for it while the loop goes on; whoever stops waiting ends the process.
@@ -54,54 +54,31 @@ class ConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        text = bytearray()
-        os.set_blocking(self._pipe.fileno(), False)
-        try:
-            while chunk := await self._next_chunk():
-                text += chunk
-        except asyncio.CancelledError:
-            self._child.kill()
-            raise
-        finally:
-            self._pipe.close()
-            self._child.wait()
-        return self._conclude(bytes(text))
+        return self._conclude(await self._question.read())
 
-    async def _next_chunk(self) -> bytes:
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        descriptor = self._pipe.fileno()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        return os.read(descriptor, _READ_BYTES)
-
-    def _conclude(self, text: bytes) -> SupervisorSpec:
-        """What the process answered. Its exit status may be lost to whoever reaps strangers."""
-        self._child.wait()
-        try:
-            answer: SupervisorSpec | tuple[Any, ...] = pickle.loads(text)
-        except (EOFError, pickle.UnpicklingError):
-            raise BlackholeError(f"cannot load {self._path}: the process that reads it has died") from None
-        if isinstance(answer, tuple):
-            raise ConfigError(answer)
-        return answer
+    def _conclude(self, said: tuple[SupervisorSpec, Snapshot] | list[Diagnostic]) -> SupervisorSpec:
+        if isinstance(said, list):
+            raise ConfigError(said)
+        spec, self.snapshot = said
+        return spec
 
 
-def main(path: str, runtime_dir: str) -> None:
-    """Be that process: print the specification, or what is wrong, for `ConfigProcess` to read."""
-    from blackhole_cg.kernel.files import host_context, load
+def reply(
+    asked: tuple[str, str, tuple[dict[str, Any], ...], Snapshot],
+) -> tuple[SupervisorSpec, Snapshot] | list[Diagnostic]:
+    """In that process: the specification and all that it was read from, or what is wrong."""
+    from blackhole_cg.core.config.provided import provided_instances
+    from blackhole_cg.kernel.files import FileReader, host_context, load
 
-    answer: SupervisorSpec | tuple[Any, ...]
+    path, runtime_dir, provided, snapshot = asked
+    reader = RememberingReader(FileReader(), snapshot)
+    context = host_context(runtime_dir, os.environ)
     try:
-        answer = load(path, os.environ, host_context(runtime_dir, os.environ))[1]
+        spec = load(path, os.environ, context, reader, provided_instances(provided))[1]
     except ConfigError as error:
-        answer = error.diagnostics
-    with os.fdopen(1, "wb") as pipe:
-        pickle.dump(answer, pipe, pickle.HIGHEST_PROTOCOL)
+        return list(error.diagnostics)
+    return spec, reader.snapshot
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    answer(reply)

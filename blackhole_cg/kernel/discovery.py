@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from typing import Final
 
 from blackhole_cg.core.discovery import MAX_FOUND, Candidate, Discovery, conclude
+from blackhole_cg.kernel.question import Question, answer
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ANYBODY: Final = "anybody can write to it, and it would run as root (take the permission away: chmod o-w)"
 
 
-def scan(directory: str, configured: Iterable[str] = ()) -> Discovery:
+def scan(directory: str) -> Discovery:
     """The services that a directory offers; a directory that is not there offers none.
 
     What others could exchange is refused: symbolic links anywhere below the directory, and for root
@@ -25,32 +25,29 @@ def scan(directory: str, configured: Iterable[str] = ()) -> Discovery:
     except FileNotFoundError:
         return Discovery()
     except OSError as error:
-        return Discovery(refused=(f"{directory}: cannot be looked at: {error.strerror}",))
+        return Discovery(problem=f"cannot be looked at: {error.strerror}")
     try:
         if _is_open_to_all(os.fstat(opened)):
-            return Discovery(refused=(f"{directory}: {_ANYBODY}; nothing in it is looked at",))
-        known = frozenset(configured)
-        return conclude(directory, list(_candidates(opened, known)), known)
+            return Discovery(problem=f"{_ANYBODY}; nothing in it is a service")
+        return conclude(_candidates(opened))
     except OSError as error:
-        return Discovery(refused=(f"{directory}: cannot be looked at: {error.strerror}",))
+        return Discovery(problem=f"cannot be looked at: {error.strerror}")
     finally:
         os.close(opened)
 
 
-def _candidates(opened: int, known: frozenset[str]) -> Iterator[Candidate]:
+def _candidates(opened: int) -> Iterator[Candidate]:
     """Every directory, and every link, but those whose name begins with a dot."""
-    with closing(os.scandir(opened)) as entries:
+    with os.scandir(opened) as entries:
         names = [
             entry.name
             for entry in entries
-            if not entry.name.startswith(".")
-            and entry.name not in known
-            and (entry.is_symlink() or entry.is_dir(follow_symlinks=False))
+            if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir(follow_symlinks=False))
         ]
     for name in sorted(names)[:MAX_FOUND]:
         yield Candidate(name, _problem(opened, name))
     if len(names) > MAX_FOUND:
-        yield Candidate("...", f"only the first {MAX_FOUND} directories are looked at")
+        yield Candidate(sorted(names)[MAX_FOUND], f"only the first {MAX_FOUND} directories are looked at")
 
 
 def _problem(parent: int, name: str) -> str | None:
@@ -93,3 +90,19 @@ def _is_link(parent: int, name: str) -> bool:
         return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except OSError:
         return False
+
+
+class DiscoveryProcess:
+    """One look into a directory by a process of its own: a file system that hangs holds up only that."""
+
+    def __init__(self, directory: str) -> None:
+        self._question = Question(__name__, directory, f"look into {directory}")
+
+    async def read(self) -> Discovery:
+        """What was found; whoever stops waiting ends the process. Raises BlackholeError: it has died."""
+        found: Discovery = await self._question.read()
+        return found
+
+
+if __name__ == "__main__":
+    answer(scan)

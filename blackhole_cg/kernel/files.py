@@ -20,13 +20,12 @@ from blackhole_cg.core.config import (
     inspect_config,
     resolve,
 )
-from blackhole_cg.core.config.includes import Reader
 from blackhole_cg.core.config.tree import KeyPath, Sequence
 from blackhole_cg.core.config.yaml_text import MAX_FILE_BYTES
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.units import format_size, shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
-from blackhole_cg.kernel.discovery import scan
+from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
 MAX_SOCKET_PATH_BYTES: Final = 107
 """Source: unix(7), sun_path is 108 bytes with its final NUL."""
@@ -88,7 +87,7 @@ def load(
     path: str,
     environ: Mapping[str, str],
     context: Context,
-    reader: Reader | None = None,
+    reader: RememberingReader | None = None,
     provided: Sequence | None = None,
 ) -> tuple[LoadedConfig, SupervisorSpec]:
     """The configuration in the file at `path`, checked against itself and against this host.
@@ -103,7 +102,8 @@ def load(
     Raises:
         ConfigError: with everything that is wrong, sorted by position.
     """
-    loaded, diagnostics = inspect_config(path, reader or FileReader(), environ, scan, provided)
+    reader = reader or RememberingReader(FileReader(), Snapshot())
+    loaded, diagnostics = inspect_config(path, reader, environ, reader.scan, provided)
     if loaded is None:
         raise ConfigError(in_order(path, diagnostics))
     spec = resolve(loaded, context)

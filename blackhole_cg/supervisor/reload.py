@@ -119,6 +119,7 @@ class Configuration:
         self._limits = limits
         self._source = source
         self._reading = asyncio.Lock()
+        self.on_taken: Callable[[SupervisorSpec], None] = lambda new: None  # called after every `take`
         self.closed = False  # no other configuration is taken in any more
 
     @property
@@ -134,13 +135,23 @@ class Configuration:
             IsolationError: a limit cannot be enforced, and that is refused; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        async with self._reading:
-            applied = self.take(config or await self._read_source())
+        if config is None:
+            applied = await self.renew(self._read_source)
+        else:
+            applied = self.take(config)
         try:
             return await applied.settled()
         except OperationError:
             self._refuse_when_closed()
             raise
+
+    async def renew(self, read: Source) -> Applied:
+        """Go by what is read, once no other reading is under way; a later reading is a later configuration.
+
+        Raises what reading and `take` raise; nothing was changed then.
+        """
+        async with self._reading:
+            return self.take(await read())
 
     def take(self, new: SupervisorSpec) -> Applied:
         """Go by another configuration from now on; returns while the work for it is under way.
@@ -156,6 +167,7 @@ class Configuration:
         problems = check_isolation(self._limits, changed, self.spec.runtime.isolation)
         applied = self._reconciler.take(new)
         self._parts.notes.limits(problems)
+        self.on_taken(new)
         return applied
 
     def refuse_leaving(self, names: Iterable[str]) -> None:

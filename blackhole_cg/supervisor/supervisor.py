@@ -19,6 +19,7 @@ from typing import Self
 from blackhole_cg.control.metrics import MetricsListener
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import HostFacts, LimitProblem, ServiceInfo
+from blackhole_cg.core.instance_list import InstanceProvider
 from blackhole_cg.core.plan import Plan
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
@@ -26,7 +27,6 @@ from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
 from blackhole_cg.core.words import LIVE_STATES, Desired, Reason, State
 from blackhole_cg.errors import OperationError, StoreError
-from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
@@ -36,6 +36,8 @@ from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.config_file import ConfigFile
+from blackhole_cg.supervisor.feeding import Feeding, Sources, read_first
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
@@ -62,6 +64,7 @@ class Supervisor:
         paths: where sockets, state and logs are kept; the default directories when None.
         host: the machine; this one when None.
         console: also shows what services write.
+        provider: says which instances of the templates in the file there should be, besides those in it.
 
     Raises:
         ConfigError: the configuration file is wrong.
@@ -72,7 +75,7 @@ class Supervisor:
     outputs: Outputs
     watching: Watching
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the first are by name, and seldom given
         self,
         config: SupervisorSpec | str | Path,
         *,
@@ -80,15 +83,17 @@ class Supervisor:
         host: Host | None = None,
         console: Console | None = None,
         source: Source | None = None,
+        provider: InstanceProvider | None = None,
     ) -> None:
+        self._provider = provider
         self.paths = paths or default_paths(os.environ, os.geteuid())
         self._source = source
         if isinstance(config, SupervisorSpec):
             self._spec = config
         else:
-            path, runtime_dir = Path(config), self.paths.runtime_dir
-            self._spec = ConfigProcess(path, runtime_dir).result()
-            self._source = source or (lambda: ConfigProcess(path, runtime_dir).read())
+            file = ConfigFile(Path(config), self.paths.runtime_dir)
+            self._spec = read_first(file, provider, self.paths.state_dir)
+            self._source = source or file
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
@@ -164,6 +169,9 @@ class Supervisor:
         metrics = MetricsListener(api, self._spec.runtime.metrics_listen)
         await metrics.open()
         self._stack.push_async_callback(metrics.close)
+        sources = Sources(self._source, self._provider, self.paths.state_dir)
+        feeding = Feeding(sources, self._configuration, self._notes.instances, clock.jitter)
+        self._stack.callback(feeding.close)
         _settle_memory()
 
     def _make_configuration(self, clock: Clock) -> Configuration:

@@ -13,7 +13,7 @@ from blackhole_cg.core.config.tree import KeyPath, Mapping
 from blackhole_cg.core.discovery import Discovery
 
 Scan = Callable[[str, Iterable[str]], Discovery]
-"""Looks into a directory, given the file it is named in relation to; leaves out names that are configured."""
+"""Looks into a directory; leaves out names that are configured."""
 
 _ORCHESTRATOR: Final[KeyPath] = ("runtime", "orchestrator")
 
@@ -41,5 +41,5 @@ def discover(loaded: LoadedConfig, scan: Scan | None) -> LoadedConfig:
         config=loaded.config.model_copy(update={"services": services}),
         root=root,
         discovered=frozenset(discovery.names),
-        notes=discovery.refused,
+        notes=discovery.sentences(directory),
     )

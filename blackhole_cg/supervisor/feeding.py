@@ -1,0 +1,132 @@
+"""What changes the configuration while nobody reloads: a provider of instances, programs that are found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blackhole_cg.core.discovery import Discovery
+from blackhole_cg.core.instance_list import Instance, InstanceProvider
+from blackhole_cg.core.spec import SupervisorSpec
+from blackhole_cg.errors import BlackholeError, ConfigError
+from blackhole_cg.kernel.discovery import DiscoveryProcess
+from blackhole_cg.supervisor.config_file import ConfigFile
+from blackhole_cg.supervisor.providing import Memory, Providing
+from blackhole_cg.supervisor.rediscovery import Rediscovery
+from blackhole_cg.supervisor.reload import Configuration, Source
+
+_log = logging.getLogger(__name__)
+
+MEMORY_NAME: Final = "instances.json"
+
+
+def read_first(file: ConfigFile, provider: InstanceProvider | None, state_dir: Path) -> SupervisorSpec:
+    """The configuration to begin with: with a provider, that of its last list.
+
+    Raises:
+        ConfigError: the file is wrong.
+    """
+    remembered = Memory(state_dir / MEMORY_NAME).load() if provider is not None else ()
+    if remembered:
+        try:
+            return file.read_first(remembered)
+        except ConfigError as error:
+            spec = file.read_first()
+            _log.error("the last list of instances does not fit the configuration any more:\n%s", error)
+            return spec
+    return file.read_first()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the configuration comes from: only a file can be resolved again; what is added; what is kept."""
+
+    config: Source | None
+    provider: InstanceProvider | None
+    state_dir: Path
+
+
+class Feeding:
+    """Runs them from when it is made until it is closed.
+
+    Args:
+        sources: where things come from.
+        configuration: what takes in the outcome.
+        note: stores what went wrong as an event.
+        jitter: draws from -1.0 to 1.0.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        configuration: Configuration,
+        note: Callable[[str], None],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._configuration = configuration
+        self._memory = Memory(sources.state_dir / MEMORY_NAME)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._notes: tuple[str, ...] = ()
+        self._tell_notes(configuration.spec)
+        configuration.on_taken = self._tell_notes
+        if not isinstance(sources.config, ConfigFile):
+            return
+        self._file = sources.config
+        self._rediscovery = Rediscovery(lambda: configuration.spec, _look, self._look_again)
+        configuration.on_taken = self._taken
+        self._begin(self._rediscovery.run())
+        if sources.provider is not None:
+            self._begin(Providing(sources.provider, self._take, note, jitter).run())
+
+    def close(self) -> None:
+        """End them; a configuration that is being read is not taken in any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_tell_end)
+        self._tasks.append(task)
+
+    async def _take(self, instances: tuple[Instance, ...]) -> None:
+        async def read() -> SupervisorSpec:
+            spec = await self._file.with_instances(instances)
+            self._memory.save(instances)  # before anything of it runs
+            return spec
+
+        if self._configuration.closed:
+            return
+        try:
+            await self._configuration.renew(read)
+        except BlackholeError:
+            self._memory.save(self._file.provided)
+            raise
+
+    async def _look_again(self) -> None:
+        if not self._configuration.closed:
+            await self._configuration.renew(self._file.look_again)
+
+    def _taken(self, new: SupervisorSpec) -> None:
+        self._file.accept(new)
+        self._rediscovery.configured()
+        self._tell_notes(new)
+
+    def _tell_notes(self, spec: SupervisorSpec) -> None:
+        """Say what was refused, each once for as long as it stays so."""
+        for note in spec.notes:
+            if note not in self._notes:
+                _log.warning("no service: %s", note)
+        self._notes = spec.notes
+
+
+async def _look(directory: str) -> Discovery:
+    return await DiscoveryProcess(directory).read()
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the configuration is not kept up to date any more", exc_info=error)
