@@ -57,7 +57,7 @@ class Reporter:
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
-            tcp_port=spec.tcp_port if isinstance(spec.tcp_port, int) else None,
+            tcp_port=runner.port,
             unix_socket=spec.unix_socket,
             instance_of=spec.instance_of,
             limits=self._limits(runner),

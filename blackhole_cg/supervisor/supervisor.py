@@ -37,6 +37,7 @@ from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.config_file import ConfigFile
+from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, Sources, read_first
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
@@ -46,7 +47,6 @@ from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.reload import Configuration, Parts, Source, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import take_over
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -158,7 +158,9 @@ class Supervisor:
         self.services = Services(self._spec, around)
         self._configuration = self._make_configuration(clock)
         self._stack.callback(self._configuration.close)
-        await self._carry_on(clock)
+        endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
+        self._stack.callback(lambda: endpoints.close(keep=self._detached))
+        await self._carry_on()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self._spec.runtime.control_group
@@ -168,6 +170,7 @@ class Supervisor:
         self._stack.push_async_callback(server.close)
         metrics = MetricsListener(api, self._spec.runtime.metrics_listen)
         await metrics.open()
+        endpoints.write()
         self._stack.push_async_callback(metrics.close)
         sources = Sources(self._source, self._provider, self.paths.state_dir)
         feeding = Feeding(sources, self._configuration, self._notes.instances, clock.jitter)
@@ -181,7 +184,7 @@ class Supervisor:
         self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
         return Configuration(parts, self._reconciler, self._host, self._source)
 
-    async def _carry_on(self, clock: Clock) -> None:
+    async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
         with suppress(StoreError):  # told already; the numbers begin anew
             for name, run_id in self.events.newest_run_ids().items():
@@ -189,7 +192,7 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        self._adopted = await self.services.take_over(memory)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
@@ -270,7 +273,7 @@ class Supervisor:
     @property
     def spec(self) -> SupervisorSpec:
         """The newest configuration."""
-        return self._configuration.spec
+        return self._configuration.spec if hasattr(self, "_configuration") else self._spec
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
