@@ -43,11 +43,19 @@ def read_first(file: ConfigFile, provider: InstanceProvider | None, state_dir: P
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the configuration comes from: only a file can be resolved again; what is added; what is kept."""
+    """Where the configuration comes from, what is added to it, and where what was added last is kept.
+
+    Raises:
+        ValueError: there is a provider and no file, which alone can be resolved again.
+    """
 
     config: Source | None
     provider: InstanceProvider | None
     state_dir: Path
+
+    def __post_init__(self) -> None:
+        if self.provider is not None and not isinstance(self.config, ConfigFile):
+            raise ValueError("a provider of instances needs a configuration that comes from a file")
 
 
 class Feeding:

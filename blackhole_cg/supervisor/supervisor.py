@@ -85,7 +85,6 @@ class Supervisor:
         source: Source | None = None,
         provider: InstanceProvider | None = None,
     ) -> None:
-        self._provider = provider
         self.paths = paths or default_paths(os.environ, os.geteuid())
         self._source = source
         if isinstance(config, SupervisorSpec):
@@ -94,6 +93,7 @@ class Supervisor:
             file = ConfigFile(Path(config), self.paths.runtime_dir)
             self._spec = read_first(file, provider, self.paths.state_dir)
             self._source = source or file
+        self._sources = Sources(self._source, provider, self.paths.state_dir)
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
@@ -172,8 +172,7 @@ class Supervisor:
         await metrics.open()
         endpoints.write()
         self._stack.push_async_callback(metrics.close)
-        sources = Sources(self._source, self._provider, self.paths.state_dir)
-        feeding = Feeding(sources, self._configuration, self._notes.instances, clock.jitter)
+        feeding = Feeding(self._sources, self._configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
         _settle_memory()
 

@@ -197,7 +197,7 @@ def test_a_memory_that_cannot_be_written_is_told_and_no_more(
 def watch(
     *looks: Discovery | Exception, interval: float | None = 5.0, known: str = "", seconds: float = 100.0
 ) -> list[float]:
-    """When it takes in what is there; it sees this, one look after the other, the last one again and again."""
+    """When it takes in what is there; it sees this, look by look, the last one again and again."""
     taken: list[float] = []
     remaining = list(looks)
     services = {name: service(name) for name in known.split()}
