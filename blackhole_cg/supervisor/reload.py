@@ -90,6 +90,10 @@ class Parts:
         if "log_level" in plan.runtime:
             logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
 
+    def limits_changed(self, runner: ServiceRunner) -> None:
+        """See `Installer`: what is compared with limits goes by the new ones."""
+        self.watching.reconfigure([runner])
+
     def drop(self, effective: SupervisorSpec) -> None:
         """See `Installer`."""
         self._forget(self.services.reconfigure(effective))
@@ -126,8 +130,10 @@ class Configuration:
         """The newest one."""
         return self._reconciler.spec
 
-    async def reload(self, config: SupervisorSpec | None) -> Plan:
+    async def reload(self, config: SupervisorSpec | None, *, force: bool = False) -> Plan:
         """Go by another configuration, or by the file as it is now; once all is done, the difference.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
@@ -135,14 +141,14 @@ class Configuration:
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
         async with self._reading:
-            applied = self.take(config or await self._read_source())
+            applied = self.take(config or await self._read_source(), force=force)
         try:
             return await applied.settled()
         except OperationError:
             self._refuse_when_closed()
             raise
 
-    def take(self, new: SupervisorSpec) -> Applied:
+    def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
         """Go by another configuration from now on; returns while the work for it is under way.
 
         Raises:
@@ -154,7 +160,7 @@ class Configuration:
         old = self.spec.services
         changed = [spec for name, spec in new.services.items() if old.get(name) != spec]
         problems = check_isolation(self._limits, changed, self.spec.runtime.isolation)
-        applied = self._reconciler.take(new)
+        applied = self._reconciler.take(new, force=force)
         self._parts.notes.limits(problems)
         return applied
 
