@@ -154,15 +154,11 @@ class Reconciler:
         }
         if self._leaving or self._disabled:
             yield self._work(self._take_down())
-        again = [
-            name
-            for name in plan.names(ChangeKind.RESTART)
-            if self._is_wanted(name) and name not in self._disabled
-        ]
-        again += filter(self._runs_by_another, returning)
-        fresh = [
-            name for name in self._services.enabled() if name not in again and not _is_enabled(old, name)
-        ]
+        coming = {name for name in self._services.enabled() if not _is_enabled(old, name)}
+        changed = [name for name in plan.names(ChangeKind.RESTART) if name not in self._disabled]
+        again = [name for name in changed if self._is_wanted(name)]
+        again += [name for name in coming if name not in again and self._runs_by_another(name)]
+        fresh = [name for name in self._services.enabled() if name in coming and name not in again]
         self._unlimited |= {change.service for change in plan.changes if change.changes_limits}
         self._unlimited &= services.keys()
         if self._unlimited:
@@ -171,7 +167,7 @@ class Reconciler:
         for group in topology.groups(again):
             after = [name for name in fresh if not group.isdisjoint(topology.with_requirements([name]))]
             fresh = [name for name in fresh if name not in after]
-            yield self._work(self._restart(group, returning, after))
+            yield self._work(self._restart(group, coming, after))
         if fresh:
             yield self._work(self._start(fresh))
 
@@ -204,9 +200,9 @@ class Reconciler:
             self._installer.limits_changed(runner)
         return problems
 
-    async def _restart(self, names: Iterable[str], returning: Set[str], after: Iterable[str]) -> list[str]:
-        """Restart those that are still wanted up, as those are that come back, and then start others."""
-        wanted = [name for name in self._present(names) if name in returning or self._is_wanted(name)]
+    async def _restart(self, names: Iterable[str], coming: Set[str], after: Iterable[str]) -> list[str]:
+        """Restart those that are still wanted up, as those are that come (back), and then start others."""
+        wanted = [name for name in self._present(names) if name in coming or self._is_wanted(name)]
         problems = await _problems_of(self._services.operations.restart(wanted)) if wanted else []
         self._look_again(wanted)
         return problems + await self._start(after)

@@ -27,12 +27,19 @@ class RecordingCgroup(Cgroup):
     def __init__(self, of: Fixture) -> None:
         super().__init__(of._parent, "web", str(of.path))
         self.written: list[tuple[str, str]] = []
+        self.sys = of.path.parent / "sys"
+        for device in (DEVICE, "8:16"):
+            (self.sys / "dev/block" / device).mkdir(parents=True)
+        self.bounds: dict[str, str] = {}
         self.refuses: set[tuple[str, str]] = set()
 
     def write(self, file: str, text: str) -> None:
         if (file, text) in self.refuses:
             raise CgroupError("write", file, 22, text)
         self.written.append((file, text))
+        if file == "io.max":  # the kernel keeps a line for each device
+            self.bounds[text.split()[0]] = text
+            text = "\n".join(self.bounds.values())
         super().write(file, text.removeprefix("\n") or "\n")
 
 
@@ -45,9 +52,9 @@ def cgroup(fixture: Fixture):  # noqa: F811
     made.close()
 
 
-def change(cgroup: Cgroup, before: dict[str, Any], after: dict[str, Any], *, force: bool = False):
+def change(cgroup: RecordingCgroup, before: dict[str, Any], after: dict[str, Any], *, force: bool = False):
     """Give a run the limits `before` and change them to `after`; the states before, and what came of it."""
-    writer = LimitWriter(FACTS, Isolation.REQUIRED, {"vda": "bfq"})
+    writer = LimitWriter(FACTS, Isolation.REQUIRED, {"vda": "bfq"}, sys=cgroup.sys)
     old = service("web", limits=ResourceLimits(**before))
     states = writer.apply(old, cgroup)
     cgroup.written.clear()
