@@ -27,6 +27,11 @@ class Change:
     kind: ChangeKind
     keys: tuple[str, ...] = ()
 
+    @property
+    def changes_limits(self) -> bool:
+        """Whether limits of its live run have to be changed."""
+        return self.kind is ChangeKind.LIVE and any(key.startswith("resources.") for key in self.keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -103,6 +108,8 @@ def _service_keys(before: ServiceSpec, after: ServiceSpec) -> Iterator[str]:
         if each.name == "limits":
             yield from (f"{key}.{name}" for name in _limit_keys(before.limits, after.limits))
         elif each.name == "environment":
+            if before.config_hash == after.config_hash:
+                continue  # only what is told to Go of the limits, to the next run
             yield from (f"{key}.{name}" for name in _entries(before.environment, after.environment))
         else:
             yield key

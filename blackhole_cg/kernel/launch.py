@@ -23,6 +23,7 @@ from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import Identity, resolve_identity
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.notify_socket import NotifySocket
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
@@ -98,10 +99,15 @@ class Launcher:
                 limits=limits | promised,
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
+                changer=self.limit_changer(cgroup),
                 notify_socket=notify_socket,
             )
             undo.pop_all()
         return LinuxRun(birth)
+
+    def limit_changer(self, cgroup: Cgroup | None) -> LimitChanger | None:
+        """What changes the limits of a run in this cgroup."""
+        return None if cgroup is None else LimitChanger(self.limit_writer, cgroup)
 
     def make_notify_socket(self, spec: ServiceSpec, owner: Identity) -> NotifySocket | None:
         """Where a run says that it is ready; None for one that is not asked to. Raises SpawnError."""

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.errors import SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
@@ -35,6 +37,7 @@ class Birth:
     notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
     steps: Sequence[Step] = ()
+    changer: LimitChanger | None = None  # None: there is no cgroup
     read_limits: Callable[[int], Mapping[str, LimitState]] = lambda pid: {}  # of a process past exec
 
 
@@ -71,6 +74,14 @@ class LinuxRun:
     def limits(self) -> Mapping[str, LimitState]:
         """Every limit asked for; the effective rlimits are known once `executed` has returned."""
         return self._limits
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all or none of them; why not, if not."""
+        if self._birth.changer is None:
+            return ()
+        changed = await self._birth.changer.change(spec, self._limits, force)
+        self._limits = dict(changed.states)
+        return changed.problems
 
     async def executed(self) -> None:
         """Return once exec has succeeded.

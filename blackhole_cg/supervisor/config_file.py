@@ -64,11 +64,16 @@ class ConfigFile:
         """The files that hold, with the programs that are there now. Raises ConfigError, BlackholeError."""
         return await self._read(replace(self._snapshot, found={}), self.provided)
 
-    def accept(self, spec: SupervisorSpec) -> None:
-        """This configuration holds now: if it was read here, so do the files and the instances it is of."""
-        if self._read_last is not None and self._read_last.spec is spec:
-            self._snapshot, self.provided = self._read_last.snapshot, self._read_last.provided
-        self._read_last = None
+    def accept(self, spec: SupervisorSpec) -> bool:
+        """This configuration holds now: if it was read here, so do the files and the instances it is of.
+
+        Whether it was read here.
+        """
+        read, self._read_last = self._read_last, None
+        if read is None or read.spec is not spec:
+            return False
+        self._snapshot, self.provided = read.snapshot, read.provided
+        return True
 
     async def _read(self, snapshot: Snapshot, provided: tuple[Instance, ...]) -> SupervisorSpec:
         process = ConfigProcess(self._path, self._runtime_dir, provided, snapshot)

@@ -84,6 +84,7 @@ class Feeding:
         if not isinstance(sources.config, ConfigFile):
             return
         self._file = sources.config
+        self._is_of_file = True  # and not another one, to which somebody went back
         self._rediscovery = Rediscovery(lambda: configuration.spec, _look, self._look_again)
         configuration.on_taken = self._taken
         self._begin(self._rediscovery.run())
@@ -108,6 +109,8 @@ class Feeding:
 
         if self._configuration.closed:
             return
+        if not self._is_of_file:
+            raise BlackholeError("the configuration that holds is not that of the file (reload to go on)")
         try:
             await self._configuration.renew(read)
         except BlackholeError:
@@ -115,11 +118,11 @@ class Feeding:
             raise
 
     async def _look_again(self) -> None:
-        if not self._configuration.closed:
+        if self._is_of_file and not self._configuration.closed:
             await self._configuration.renew(self._file.look_again)
 
     def _taken(self, new: SupervisorSpec) -> None:
-        self._file.accept(new)
+        self._is_of_file = self._file.accept(new)
         self._rediscovery.configured()
         self._tell_notes(new)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -37,6 +37,9 @@ class Installer(Protocol):
         Raises:
             BlackholeError: a new service's FIFOs cannot be made; nothing has changed.
         """
+
+    def limits_changed(self, runner: ServiceRunner) -> None:
+        """The limits of its run are others."""
 
     def drop(self, effective: SupervisorSpec) -> None:
         """Go by `effective`, without some services that have left."""
@@ -72,6 +75,8 @@ class Reconciler:
         self._installer = installer
         self._jitter = jitter
         self._leaving: dict[str, ServiceSpec] = {}
+        self._disabled: set[str] = set()  # by a newer configuration, and not stopped yet
+        self._unlimited: set[str] = set()  # the limits of their runs are not those configured yet
         self._tasks: set[asyncio.Task[list[str]]] = set()
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._attempts: dict[str, int] = {}
@@ -82,18 +87,21 @@ class Reconciler:
         """Services that are configured no more and not down yet."""
         return self._leaving
 
-    def take(self, new: SupervisorSpec) -> Applied:
+    def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
         """Go by another configuration from now on; the work that follows has begun, and is not waited for.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             BlackholeError: it cannot be gone by; nothing has changed.
         """
         old, before = self.spec, self._services.runners
+        operations = self._services.operations  # these know what goes
         plan = compare(old, new)
         kept = {name: getattr(old.runtime, name) for name in DEFERRED}
         new = replace(new, runtime=replace(new.runtime, **kept))
         gone = {name: old.services[name] for name in plan.names(ChangeKind.REMOVED)}
-        returning = {name: spec for name, spec in self._leaving.items() if name in new.services}
+        returning = self._leaving.keys() & new.services.keys()
         leaving = {
             name: spec
             for name, spec in {**self._leaving, **gone}.items()
@@ -103,16 +111,25 @@ class Reconciler:
         self._services.expect(yielding)
         self._installer.install(effective(new, leaving), new, plan)
         self.spec, self._leaving = new, leaving
+        operations.cancel(gone, _GONE)
         for name in list(self._retries):
             if name not in plan.unchanged:
                 self._forget_retry(name)
-        return Applied(plan, tuple(self._begin(old, plan, returning)))
+        return Applied(plan, tuple(self._begin(old, plan, returning, force)))
+
+    def catch_up(self, names: Iterable[str]) -> None:
+        """Runs that were taken over may have the limits of an earlier configuration: change these."""
+        self._unlimited.update(names)
+        if self._unlimited:
+            self._work(self._change_limits(force=False))
 
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status."""
         name = runner.name
         if name in self._leaving and is_down(runner):
             asyncio.get_running_loop().call_soon(self._sweep)
+        elif name in self._leaving and runner.status.state not in LIVE_STATES:
+            self._services.operations.cancel([name], _GONE)  # it ended before its stop, and is not to return
         if name in self._attempts and runner.status.state in (State.RUNNING, State.COMPLETED):
             self._attempts.pop(name)
 
@@ -127,57 +144,71 @@ class Reconciler:
     # ---- the work ----
 
     def _begin(
-        self, old: SupervisorSpec, plan: Plan, returning: Mapping[str, ServiceSpec]
+        self, old: SupervisorSpec, plan: Plan, returning: Set[str], force: bool
     ) -> Iterable[asyncio.Task[list[str]]]:
-        runners, services = self._services.runners, self.spec.services
-        disabled = [
+        services = self.spec.services
+        self._disabled = {
             name
             for name, spec in services.items()
-            if not spec.enabled
-            and (name in returning or (name in old.services and old.services[name].enabled))
-        ]
-        if self._leaving or disabled:
-            yield self._work(self._take_down(disabled))
-        again = [
-            name
-            for name in plan.names(ChangeKind.RESTART)
-            if runners[name].status.desired is Desired.UP and name not in disabled
-        ]
-        again += [name for name, spec in returning.items() if self._runs_by_another(name, spec)]
-        fresh = [
-            name
-            for name in self._services.enabled()
-            if name not in again and (name not in old.services or not old.services[name].enabled)
-        ]
+            if not spec.enabled and (name in self._disabled or name in returning or _is_enabled(old, name))
+        }
+        if self._leaving or self._disabled:
+            yield self._work(self._take_down())
+        coming = {name for name in self._services.enabled() if not _is_enabled(old, name)}
+        changed = [name for name in plan.names(ChangeKind.RESTART) if name not in self._disabled]
+        again = [name for name in changed if self._is_wanted(name)]
+        again += [name for name in coming if name not in again and self._runs_by_another(name)]
+        fresh = [name for name in self._services.enabled() if name in coming and name not in again]
+        self._unlimited |= {change.service for change in plan.changes if change.changes_limits}
+        self._unlimited &= services.keys()
+        if self._unlimited:
+            yield self._work(self._change_limits(force))
         topology = self._services.topology
         for group in topology.groups(again):
             after = [name for name in fresh if not group.isdisjoint(topology.with_requirements([name]))]
             fresh = [name for name in fresh if name not in after]
-            yield self._work(self._restart(group, after))
+            yield self._work(self._restart(group, coming, after))
         if fresh:
             yield self._work(self._start(fresh))
 
-    def _runs_by_another(self, name: str, before: ServiceSpec) -> bool:
+    def _runs_by_another(self, name: str) -> bool:
         """Whether a service that comes back before its stop began has a run that is not by its new spec."""
-        status, spec = self._services.runners[name].status, self.spec.services[name]
-        return spec.enabled and status.desired is Desired.UP and spec.config_hash != before.config_hash
+        runner, spec = self._services.runners[name], self.spec.services[name]
+        differs = runner.run is not None and runner.run_hash != spec.config_hash
+        return spec.enabled and self._is_wanted(name) and differs
 
-    async def _take_down(self, disabled: Iterable[str]) -> list[str]:
-        """Stop all that leaves, dependents first, and what is disabled, unless that is overtaken by now."""
-        services = self.spec.services
-        names = [name for name in disabled if name in services and not services[name].enabled]
-        problems = await _problems_of(
-            self._services.operations.stop([*self._leaving, *names], Reason.OPERATOR, _GONE)
-        )
+    async def _take_down(self) -> list[str]:
+        """Stop all that leaves or is disabled by now, dependents first."""
+        names = {*self._leaving, *self._disabled}
+        problems = await _problems_of(self._services.operations.stop(names, Reason.OPERATOR, _GONE))
+        self._disabled -= names  # down, or a newer wish came for it
         self._sweep()
         return problems
 
-    async def _restart(self, names: Iterable[str], after: Iterable[str]) -> list[str]:
-        runners = self._services.runners
-        wanted = [name for name in self._present(names) if runners[name].status.desired is Desired.UP]
+    async def _change_limits(self, force: bool) -> list[str]:
+        problems: list[str] = []
+        for name in list(self._unlimited):
+            if name not in self.spec.services:
+                continue
+            runner = self._services.runners[name]
+            found = await runner.change_limits(force)
+            problems += found
+            for problem in found:
+                _log.error("%s", problem, extra={"service": name})
+            if not found:
+                self._unlimited.discard(name)
+            self._installer.limits_changed(runner)
+        return problems
+
+    async def _restart(self, names: Iterable[str], coming: Set[str], after: Iterable[str]) -> list[str]:
+        """Restart those that are still wanted up, as those are that come (back), and then start others."""
+        wanted = [name for name in self._present(names) if name in coming or self._is_wanted(name)]
         problems = await _problems_of(self._services.operations.restart(wanted)) if wanted else []
         self._look_again(wanted)
         return problems + await self._start(after)
+
+    def _is_wanted(self, name: str) -> bool:
+        return self._services.runners[name].status.desired is Desired.UP
 
     async def _start(self, names: Iterable[str]) -> list[str]:
         wanted = [name for name in self._present(names) if self.spec.services[name].enabled]
@@ -265,6 +296,10 @@ def could_not_start(status: ServiceStatus) -> bool:
     """Whether a service is down because a start that was asked for did not succeed."""
     wanted = status.desired is Desired.UP and status.state is State.FAILED
     return wanted and status.cause is Reason.START_FAILED and status.history.attempt == 0
+
+
+def _is_enabled(config: SupervisorSpec, name: str) -> bool:
+    return name in config.services and config.services[name].enabled
 
 
 async def _problems_of(operation: Coroutine[Any, Any, None]) -> list[str]:

@@ -90,6 +90,10 @@ class Parts:
         if "log_level" in plan.runtime:
             logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
 
+    def limits_changed(self, runner: ServiceRunner) -> None:
+        """See `Installer`: what is compared with limits goes by the new ones."""
+        self.watching.reconfigure([runner])
+
     def drop(self, effective: SupervisorSpec) -> None:
         """See `Installer`."""
         self._forget(self.services.reconfigure(effective))
@@ -127,8 +131,10 @@ class Configuration:
         """The newest one."""
         return self._reconciler.spec
 
-    async def reload(self, config: SupervisorSpec | None) -> Plan:
+    async def reload(self, config: SupervisorSpec | None, *, force: bool = False) -> Plan:
         """Go by another configuration, or by the file as it is now; once all is done, the difference.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
@@ -136,24 +142,24 @@ class Configuration:
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
         if config is None:
-            applied = await self.renew(self._read_source)
+            applied = await self.renew(self._read_source, force=force)
         else:
-            applied = self.take(config)
+            applied = self.take(config, force=force)
         try:
             return await applied.settled()
         except OperationError:
             self._refuse_when_closed()
             raise
 
-    async def renew(self, read: Source) -> Applied:
+    async def renew(self, read: Source, *, force: bool = False) -> Applied:
         """Go by what is read, once no other reading is under way; a later reading is a later configuration.
 
         Raises what reading and `take` raise; nothing was changed then.
         """
         async with self._reading:
-            return self.take(await read())
+            return self.take(await read(), force=force)
 
-    def take(self, new: SupervisorSpec) -> Applied:
+    def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
         """Go by another configuration from now on; returns while the work for it is under way.
 
         Raises:
@@ -165,7 +171,7 @@ class Configuration:
         old = self.spec.services
         changed = [spec for name, spec in new.services.items() if old.get(name) != spec]
         problems = check_isolation(self._limits, changed, self.spec.runtime.isolation)
-        applied = self._reconciler.take(new)
+        applied = self._reconciler.take(new, force=force)
         self._parts.notes.limits(problems)
         self.on_taken(new)
         return applied

@@ -174,7 +174,7 @@ class Services:
                 pid=run.pid,
                 started_ticks=run.started_ticks,
                 cgroup=run.cgroup,
-                config_hash=runner.spec.config_hash,
+                config_hash=runner.run_hash,
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,

@@ -161,6 +161,7 @@ class Supervisor:
         endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
         self._stack.callback(lambda: endpoints.close(keep=self._detached))
         await self._carry_on()
+        self._reconciler.catch_up(self._adopted)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self._spec.runtime.control_group
@@ -243,18 +244,19 @@ class Supervisor:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
         self.services.reset(self._accept(names) if names else list(self.services.runners))
 
-    async def reload(self, config: SupervisorSpec | None = None) -> Plan:
+    async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Apply the difference to another configuration, or to the file as it is now; the difference.
 
         All of it is checked first. Services that did not change are not touched; one that changed is
-        restarted where a run depends on what changed, unless it is wanted down.
+        restarted where a run depends on what changed, unless it is wanted down. Without `force` limits of
+        live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        return await self._configuration.reload(config)
+        return await self._configuration.reload(config, force=force)
 
     def reconcile(self, config: SupervisorSpec) -> Applied:
         """Go by another configuration from now on, and return while the work for it is under way.

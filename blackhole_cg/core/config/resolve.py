@@ -43,6 +43,7 @@ _TOLD: Final = {
     "BLACKHOLE_SOCKET": "unix_socket",
     "BLACKHOLE_PORT": "tcp_port",
 }
+_GO_LIMIT: Final = "GOMEMLIMIT"
 _LEVEL_NAMES: Final = {"warn": "warning"}
 _NOT_HASHED: Final = frozenset(
     {
@@ -153,7 +154,7 @@ class _Resolver:
             instance_of=origin.template if origin else None,
             discovered=self._name in self._loaded.discovered,
         )
-        return replace(spec, config_hash=_hash(spec))
+        return replace(spec, config_hash=_hash(spec, _go_memory_limit(service.resources)))
 
     def _fill(self, text: str) -> str:
         return placeholders.fill(text, self._values)
@@ -190,7 +191,7 @@ class _Resolver:
             "BLACKHOLE_DATA_DIR": self._values["data_dir"],
             "BLACKHOLE_LOG_LEVEL": self._values["log_level"],
             **{name: self._values[fact] for name, fact in _TOLD.items() if fact in self._values},
-            **({} if go_limit is None else {"GOMEMLIMIT": str(go_limit)}),
+            **({} if go_limit is None else {_GO_LIMIT: go_limit}),
             **self._notify_environment(),
             **self._loaded.env_files.get(self._name, {}),
             **{name: self._fill(text) for name, text in self._service.environment.items()},
@@ -204,10 +205,10 @@ class _Resolver:
         return told
 
 
-def _go_memory_limit(resources: Resources) -> int | None:
+def _go_memory_limit(resources: Resources) -> str | None:
     """Bytes. Source: package runtime of Go, "Environment Variables"."""
     bounds = [bound for bound in (resources.memory_high, resources.memory_max) if isinstance(bound, int)]
-    return min(bounds) * GOMEMLIMIT_PERCENT // 100 if bounds else None
+    return str(min(bounds) * GOMEMLIMIT_PERCENT // 100) if bounds else None
 
 
 def _limits(resources: Resources) -> ResourceLimits:
@@ -270,7 +271,14 @@ def _logs(service: Service) -> LogPolicy:
     return LogPolicy(service.logs.max_size, service.logs.max_files)
 
 
-def _hash(spec: ServiceSpec) -> str:
-    """Of what a run is started with; what the supervisor does around a run can change without one."""
+def _hash(spec: ServiceSpec, go_limit: str | None) -> str:
+    """Of what a run is started with and cannot be changed while it lives.
+
+    Of the limits these are the rlimits; and what is told to Go follows from the others.
+    """
     facts = {name: value for name, value in asdict(spec).items() if name not in _NOT_HASHED}
+    facts["limits"] = facts["limits"]["rlimits"]
+    environment = facts["environment"]
+    if go_limit is not None and environment.get(_GO_LIMIT) == go_limit:
+        facts["environment"] = {name: text for name, text in environment.items() if name != _GO_LIMIT}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

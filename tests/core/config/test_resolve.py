@@ -261,10 +261,13 @@ def test_the_hash_changes_with_what_a_run_is_started_with_and_only_then() -> Non
     base = hash_of("")
     assert base == hash_of("enabled: false")
     assert base == hash_of("restart: {max_restarts: 1}, stop: {timeout: 1s}, logs: {max_files: 1}")
+    for limit in ("memory_mb: 100", "memory_mb: max", "io_max: {'8:0': {rbps: 1M}}", "pids_max: 9"):
+        assert base == hash_of(f"resources: {{{limit}}}"), "the limits of a cgroup are changed while it runs"
     changed = [
         hash_of("args: [x]"),
         hash_of("environment: {A: b}"),
-        hash_of("resources: {memory_mb: 100}"),
+        hash_of("environment: {GOMEMLIMIT: '1'}"),
+        hash_of("resources: {open_files: 100}"),
         hash_of("user: www"),
         hash_of("umask: 077"),
         hash_of("config: {a: 1}"),
@@ -272,7 +275,6 @@ def test_the_hash_changes_with_what_a_run_is_started_with_and_only_then() -> Non
         hash_of('config: {a: "${V}"}', {"V": "1"}),
         hash_of('config: {a: "${V}"}', {"V": "2"}),
         hash_of("security: {capabilities: []}"),
-        hash_of("resources: {io_max: {'8:0': {rbps: 1M}}}"),
     ]
     assert len({base, *changed}) == len(changed) + 1
 
