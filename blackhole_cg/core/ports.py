@@ -92,6 +92,10 @@ class PortTable:
         """The port that a service holds."""
         return self._held.get(service)
 
+    def last(self, service: str) -> int | None:
+        """The port that a service holds or had last."""
+        return self._last.get(service)
+
     def holder(self, port: int) -> str | None:
         """The service that holds a port."""
         return self._holders.get(port)

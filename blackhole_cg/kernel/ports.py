@@ -44,7 +44,8 @@ def find_port_holder(port: int, *, identify: bool = True, proc: Path = PROC) -> 
 
     That is tried with SO_REUSEADDR, so what is left of connections counts only where it was left by a program
     that did not set it: then nobody can bind the port until the kernel has closed them.
-    To identify the process takes a look at every descriptor of every process; without, it stays unknown.
+    To identify it takes milliseconds, in which every descriptor of every process is looked at; to find only
+    that there is somebody takes microseconds.
 
     Source: socket(7), SO_REUSEADDR; sock_diag(7); inet_csk_bind_conflict of the kernel.
     """
@@ -54,6 +55,8 @@ def find_port_holder(port: int, *, identify: bool = True, proc: Path = PROC) -> 
     except OSError as cause:
         if cause.errno != errno.EADDRINUSE:
             return PortHolder(problem=os.strerror(cause.errno or 0))
+    if not identify:
+        return PortHolder()
     try:
         found = list(read_sockets(port))
     except OSError:  # the kernel was built without sock_diag: it is known that there is one, not who
@@ -61,7 +64,7 @@ def find_port_holder(port: int, *, identify: bool = True, proc: Path = PROC) -> 
     held = sorted((each for each in found if each.inode), key=lambda each: not each.is_listening)
     if found and not held:
         return PortHolder(is_closing=True)
-    return _identify(held, proc) if identify else PortHolder()
+    return _identify(held, proc)
 
 
 def _bind_everywhere(port: int) -> None:

@@ -53,27 +53,32 @@ class Ports:
         """Go by another configuration from now on; a port that is held stays so until its run is over."""
         self._table.reconfigure(spec.runtime.port_range, _fixed(spec))
 
-    def restore(self, memory: Memory, boot_id: str) -> None:
+    def restore(self, memory: Memory, boot_id: str, runners: Mapping[str, ServiceRunner]) -> None:
         """Hold what an earlier supervisor gave to what may still live, before anything is given anew."""
         for name, port in memory.ports.items():
             self._table.remember(name, port)
         if memory.boot_id != boot_id:
             return
         for name, record in memory.runs.items():
-            if record.tcp_port is not None:
-                self._table.hold(name, record.tcp_port)
+            given = record.tcp_port or memory.ports.get(name)
+            if given is not None:
+                self._table.hold(name, given)
         for name, status in memory.statuses.items():
             is_wanted = status.desired is Desired.UP and status.state not in _AT_REST
             if is_wanted and name in memory.ports and self._table.held(name) is None:
                 self._table.hold(name, memory.ports[name])
+        for name, runner in runners.items():
+            runner.tcp_port = self._table.held(name)
 
     def settle(self, runners: Mapping[str, ServiceRunner]) -> None:
         """Take back what is not wanted, once it is known what lives and what is configured."""
         for name in self._table.known():
-            if name in runners:
-                self.note(runners[name])
-            else:
+            if name not in runners:
                 self._table.forget(name)
+        for name, runner in runners.items():
+            if runner.run is not None and runner.tcp_port is not None:
+                self._table.hold(name, runner.tcp_port)
+            self.note(runner)
 
     def assign(self, runner: ServiceRunner) -> int | None:
         """The port of the run that is to begin, held and stored; None when the service has none.
@@ -88,7 +93,7 @@ class Ports:
             self._hold_fixed(spec)
             return spec.tcp_port
         kept = self._table.held(spec.name)
-        port = self._find(spec.name, kept)
+        port = self._find(spec.name)
         if port is None:
             self._table.release(spec.name)
             self._short.add(spec.name)
@@ -141,13 +146,13 @@ class Ports:
             detail = f"'{holder}' has it for as long as it runs"
             raise SpawnError(spec.name, f"take tcp_port {port}", detail=detail)
 
-    def _find(self, name: str, kept: int | None) -> int | None:
+    def _find(self, name: str) -> int | None:
         """The first port for this service that nobody has."""
-        conflicts = 0
+        own, conflicts = self._table.last(name), 0
         for port in self._table.candidates(name):
             holder = self._host.port_holder(port, identify=conflicts < CONFLICTS_TOLD)
             # What we hold ourselves for the service, to hand it over, is no conflict.
-            if holder is None or (port == kept and holder.pid == os.getpid()):
+            if holder is None or (port == own and holder.pid == os.getpid()):
                 self._count_untold(name, conflicts)
                 return port
             conflicts += 1

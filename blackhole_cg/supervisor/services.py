@@ -101,7 +101,7 @@ class Services:
     async def take_over(self, memory: Memory) -> dict[str, RunRecord]:
         """Carry on where an earlier supervisor stopped; the runs that were taken over."""
         host, clock = self._surroundings.host, self._surroundings.clock
-        self.ports.restore(memory, host.facts.boot_id)
+        self.ports.restore(memory, host.facts.boot_id, self.runners)
         adopted = await take_over(self.runners, host, memory, clock)
         self.ports.settle(self.runners)
         return adopted

@@ -36,6 +36,7 @@ def test_a_port_that_nobody_has_can_be_had_again_and_again(port: int) -> None:
 def test_a_listener_on_any_address_is_seen_and_named(port: int, address: str) -> None:
     with Occupant(port, address) as occupant:
         holder = find_port_holder(port)
+        assert find_port_holder(port, identify=False) == PortHolder()
     assert holder is not None
     assert (holder.pid, holder.uid) == (occupant.pid, os.geteuid())
     assert str(holder) == f"pid {occupant.pid} ({occupant.command})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,32 @@ def test_the_port_is_stored_before_the_run_begins(tmp_path: Path):
         await first.shutdown()
 
     asyncio.run(main())
+
+
+def test_a_written_port_is_not_given_to_a_second_service_either():
+    """Two may have written the same one, as long as one of them is disabled."""
+
+    async def main():
+        stage = Stage(service("a", tcp_port=80), service("b", tcp_port=80, enabled=False))
+        await stage.operations.start(["a"])
+        with pytest.raises(OperationError, match="take tcp_port 80: 'a' has it for as long as it runs"):
+            await stage.operations.start(["b"])
+        await stage.operations.stop(["a"])
+        await stage.operations.start(["b"])
+
+    run_virtual(main())
+
+
+def test_what_the_supervisor_itself_holds_for_a_service_is_no_conflict():
+    """As a socket that is handed to each run."""
+
+    async def main():
+        stage = Stage(auto("a"), auto("b"))
+        await stage.operations.start(["a"])
+        stage.host.port_holders = {30000: PortHolder(os.getpid(), "python3", 0)}
+        await stage.operations.restart(["a"])
+        await stage.operations.start(["b"])
+        assert ports_of(stage) == {"a": 30000, "b": 30001}
+        assert told(stage, "a") == ["assigned 30000"]
+
+    run_virtual(main())

@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Any
 
+from blackhole_cg.control.client import ControlClient
 from blackhole_cg.kernel.ports import find_port_holder
 from tests.support.configs import config, python
 from tests.support.live import crash
@@ -39,6 +39,15 @@ def listener(name: str, **keys: Any) -> dict[str, Any]:
     return {**service, "health_check": {"tcp": {}, "interval": "1s"}, **keys}
 
 
+def status(live: Any, name: str) -> dict[str, Any]:
+    """Without a process for each question, of which there are many here."""
+    return ControlClient(live.runtime_dir).service(name)
+
+
+def services(live: Any) -> dict[str, dict[str, Any]]:
+    return {info["name"]: info for info in ControlClient(live.runtime_dir).services()}
+
+
 def pid_at(port: int) -> int:
     """Who answers on a port."""
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
@@ -46,12 +55,13 @@ def pid_at(port: int) -> int:
 
 
 def details(live: Any, name: str) -> list[str]:
-    return [event["detail"] for event in live.events(name) if event["kind"] == "port"]
+    events = ControlClient(live.runtime_dir).events(name)
+    return [event["detail"] for event in events if event["kind"] == "port"]
 
 
 def until_healthy(live: Any, name: str, run_id: int) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        info: dict[str, Any] = live.status(name)
+        info: dict[str, Any] = status(live, name)
         return info if (info["run_id"], info["health"]) == (run_id, "healthy") else None
 
     found = eventually(look, f"run {run_id} of {name} is healthy")
@@ -67,9 +77,9 @@ def endpoints_of(live: Any) -> dict[str, Any]:
 def test_services_share_a_range_with_a_stranger_and_one_too_many_fails_alone(supervise):
     ports = free_ports(3)
     with Occupant(ports[0]) as stranger:
-        services = {name: listener(name) for name in ("a", "b", "c")}
-        live = supervise(config(services, ports={"range": f"{ports[0]}-{ports[-1]}"}))
-        found = live.services()
+        listeners = {name: listener(name) for name in ("a", "b", "c")}
+        live = supervise(config(listeners, ports={"range": f"{ports[0]}-{ports[-1]}"}))
+        found = services(live)
         given = {found[name]["tcp_port"] for name in ("a", "b", "c")}
         assert given == {ports[1], ports[2], None}
         (short,) = (name for name in found if found[name]["tcp_port"] is None)
@@ -84,10 +94,10 @@ def test_services_share_a_range_with_a_stranger_and_one_too_many_fails_alone(sup
             ]
             assert f"assigned {found[name]['tcp_port']}" in live.cli("why", name).stdout
     live.cli("start", short)
-    assert live.status(short)["tcp_port"] == ports[0]
+    assert status(live, short)["tcp_port"] == ports[0]
     told = live.cli("endpoints").stdout.splitlines()
     assert [line.split()[:2] for line in told[1:]] == [
-        [name, f"127.0.0.1:{info['tcp_port']}"] for name, info in live.services().items()
+        [name, f"127.0.0.1:{info['tcp_port']}"] for name, info in services(live).items()
     ]
 
 
@@ -95,7 +105,7 @@ def test_a_port_is_kept_through_restarts_and_supervisors_until_the_service_is_st
     ports = free_ports(3)
     keys = {"ports": {"range": f"{ports[0]}-{ports[-1]}"}}
     live = supervise(config({"web": listener("web")}, **keys))
-    port, pid = live.status("web")["tcp_port"], live.status("web")["pid"]
+    port, pid = status(live, "web")["tcp_port"], status(live, "web")["pid"]
     assert pid_at(port) == pid
     os.kill(pid, signal.SIGKILL)
     again = until_healthy(live, "web", 2)
@@ -104,47 +114,45 @@ def test_a_port_is_kept_through_restarts_and_supervisors_until_the_service_is_st
     crash(live)
     live.config.write_text(json.dumps(config({"new": listener("new"), "web": listener("web")}, **keys)))
     live.start().ready()
-    after = live.services()
+    after = services(live)
     assert (after["web"]["pid"], after["web"]["adopted"]) == (again["pid"], True)
     assert (after["web"]["tcp_port"], after["new"]["tcp_port"]) == (port, ports[1])
     eventually(lambda: endpoints_of(live)["web"]["ready"], "the file tells it")
     assert endpoints_of(live)["web"]["tcp"] == f"127.0.0.1:{port}"
 
     live.cli("restart", "web")
-    assert live.status("web")["tcp_port"] == port
+    assert status(live, "web")["tcp_port"] == port
     live.cli("stop", "web")
-    assert (live.status("web")["tcp_port"], find_port_holder(port)) == (None, None)
+    assert (status(live, "web")["tcp_port"], find_port_holder(port)) == (None, None)
     eventually(lambda: endpoints_of(live)["web"]["tcp"] is None, "the file tells it")
     assert live.interrupt() == 0
     assert live.leftovers() == []
 
 
-def test_who_takes_the_port_before_the_service_does_is_named_and_avoided(supervise, tmp_path: Path):
-    ports = free_ports(2)
-    web = listener("web", health_check=None)
-    live = supervise(config({"web": web}, ports={"range": f"{ports[0]}-{ports[-1]}"}), start=False)
-    data_dir = live.directory / "web"
+def test_who_is_in_the_way_at_a_start_is_told_and_avoided(supervise):
+    """`late` binds only when a stranger has done so; `rude` leaves connections in its own way."""
+    ports = free_ports(4)
+    services = {"late": listener("late", health_check=None), "rude": listener("rude", depends_on=["late"])}
+    live = supervise(config(services, ports={"range": f"{ports[0]}-{ports[-1]}"}), start=False)
+    data_dir = live.directory / "late"
     data_dir.mkdir()
     (data_dir / "wait").touch()
     live.start().ready()
-    assert live.status("web")["tcp_port"] == ports[0]
+    assert [status(live, name)["tcp_port"] for name in ("late", "rude")] == [ports[0], ports[1]]
     with Occupant(ports[0], "0.0.0.0") as stranger:
         (data_dir / "wait").unlink()
-        eventually(lambda: live.status("web")["tcp_port"] == ports[1], "another port is tried")
-        known = f"pid {stranger.pid} ({stranger.command}) has port {ports[0]}"
-        told = details(live, "web")
-        assert told[:2] == [f"assigned {ports[0]}", f"conflict: {known}: another is tried at the next start"]
-        assert told[-1] == f"assigned {ports[1]}"
-        assert known in live.text()
-        eventually(lambda: find_port_holder(ports[1]), "the service listens")
-        assert pid_at(ports[1]) == live.status("web")["pid"]
+        eventually(lambda: status(live, "late")["tcp_port"] == ports[2], "another port is tried")
+    known = f"pid {stranger.pid} ({stranger.command}) has port {ports[0]}"
+    told = details(live, "late")
+    assert told[:2] == [f"assigned {ports[0]}", f"conflict: {known}: another is tried at the next start"]
+    assert told[-1] == f"assigned {ports[2]}"
+    assert known in live.text()
+    eventually(lambda: find_port_holder(ports[2]), "the service listens")
+    assert pid_at(ports[2]) == status(live, "late")["pid"]
 
-
-def test_a_service_that_left_connections_in_its_own_way_comes_up_on_another_port(supervise):
-    ports = free_ports(2)
-    live = supervise(config({"rude": listener("rude")}, ports={"range": f"{ports[0]}-{ports[-1]}"}))
-    os.kill(pid_at(ports[0]), signal.SIGKILL)
+    os.kill(pid_at(ports[1]), signal.SIGKILL)
     again = until_healthy(live, "rude", 2)
-    assert (again["tcp_port"], pid_at(ports[1])) == (ports[1], again["pid"])
-    closing = f"conflict: a connection that the kernel is still closing has port {ports[0]}: another is tried"
-    assert details(live, "rude") == [f"assigned {ports[0]}", closing, f"assigned {ports[1]}"]
+    assert again["tcp_port"] != ports[1]
+    assert pid_at(again["tcp_port"]) == again["pid"]
+    closing = f"conflict: a connection that the kernel is still closing has port {ports[1]}: another is tried"
+    assert closing in details(live, "rude")
