@@ -8,13 +8,20 @@ and the supervisor's loop goes on meanwhile.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.errors import ConfigError, Diagnostic
 from blackhole_cg.kernel.question import Question, answer
+from blackhole_cg.kernel.resident import RESIDENT, Resident, answer_all
 from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
+
+IDLE_SECONDS: Final = 15.0
+"""How long a process that reads is kept for the next list of instances."""
+
+_Said = tuple[SupervisorSpec, Snapshot] | list[Diagnostic]
 
 
 class ConfigProcess:
@@ -56,16 +63,43 @@ class ConfigProcess:
         """
         return self._conclude(await self._question.read())
 
-    def _conclude(self, said: tuple[SupervisorSpec, Snapshot] | list[Diagnostic]) -> SupervisorSpec:
-        if isinstance(said, list):
-            raise ConfigError(said)
-        spec, self.snapshot = said
+    def _conclude(self, said: _Said) -> SupervisorSpec:
+        spec, self.snapshot = _concluded(said)
         return spec
 
 
-def reply(
-    asked: tuple[str, str, tuple[dict[str, Any], ...], Snapshot],
-) -> tuple[SupervisorSpec, Snapshot] | list[Diagnostic]:
+class ResidentConfigProcess:
+    """Reads a configuration again and again: instances may come and go faster than a process begins."""
+
+    def __init__(self, path: Path, runtime_dir: Path) -> None:
+        self._path = str(path)
+        self._runtime_dir = str(runtime_dir)
+        self._resident = Resident(__name__, f"load {path}", IDLE_SECONDS)
+
+    async def read(
+        self, provided: tuple[dict[str, Any], ...], snapshot: Snapshot
+    ) -> tuple[SupervisorSpec, Snapshot]:
+        """The configuration with these instances, of the files in the snapshot; and all that was read.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            BlackholeError: the process has died.
+        """
+        asked = (self._path, self._runtime_dir, provided, snapshot)
+        return _concluded(await self._resident.ask(asked))
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        self._resident.close()
+
+
+def _concluded(said: _Said) -> tuple[SupervisorSpec, Snapshot]:
+    if isinstance(said, list):
+        raise ConfigError(said)
+    return said
+
+
+def reply(asked: tuple[str, str, tuple[dict[str, Any], ...], Snapshot]) -> _Said:
     """In that process: the specification and all that it was read from, or what is wrong."""
     from blackhole_cg.core.config.provided import provided_instances
     from blackhole_cg.kernel.files import FileReader, host_context, load
@@ -81,4 +115,7 @@ def reply(
 
 
 if __name__ == "__main__":
-    answer(reply)
+    if sys.argv[1:] == [RESIDENT]:
+        answer_all(reply)
+    else:
+        answer(reply)

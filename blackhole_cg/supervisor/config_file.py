@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blackhole_cg.core.instance_list import Instance
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.kernel.config_process import ConfigProcess
+from blackhole_cg.kernel.config_process import ConfigProcess, ResidentConfigProcess
 from blackhole_cg.kernel.snapshot import Snapshot
 
 
@@ -43,6 +43,7 @@ class ConfigFile:
         self._adjust = adjust
         self._snapshot = snapshot or Snapshot()
         self._read_last: _Reading | None = None
+        self._resident: ResidentConfigProcess | None = None
         self.provided: tuple[Instance, ...] = ()  # the instances that hold
 
     def read_first(self, provided: tuple[Instance, ...] = ()) -> SupervisorSpec:
@@ -54,7 +55,8 @@ class ConfigFile:
 
     async def __call__(self) -> SupervisorSpec:
         """The files as they are now, with the instances that hold. Raises ConfigError, BlackholeError."""
-        return await self._read(Snapshot(), self.provided)
+        process = ConfigProcess(self._path, self._runtime_dir, self.provided)
+        return self._note(await process.read(), process.snapshot, self.provided)
 
     async def with_instances(self, provided: tuple[Instance, ...]) -> SupervisorSpec:
         """The files that hold, with other instances. Raises ConfigError, BlackholeError."""
@@ -75,8 +77,20 @@ class ConfigFile:
         self._snapshot, self.provided = read.snapshot, read.provided
         return True
 
+    def close(self) -> None:
+        """End the process that reads, if there is one."""
+        if self._resident is not None:
+            self._resident.close()
+
     async def _read(self, snapshot: Snapshot, provided: tuple[Instance, ...]) -> SupervisorSpec:
-        process = ConfigProcess(self._path, self._runtime_dir, provided, snapshot)
-        spec = self._adjust(await process.read())
-        self._read_last = _Reading(spec, process.snapshot, provided)
+        if self._resident is None:
+            self._resident = ResidentConfigProcess(self._path, self._runtime_dir)
+        spec, snapshot = await self._resident.read(provided, snapshot)
+        return self._note(spec, snapshot, provided)
+
+    def _note(
+        self, spec: SupervisorSpec, snapshot: Snapshot, provided: tuple[Instance, ...]
+    ) -> SupervisorSpec:
+        spec = self._adjust(spec)
+        self._read_last = _Reading(spec, snapshot, provided)
         return spec

@@ -81,9 +81,11 @@ class Feeding:
         self._notes: tuple[str, ...] = ()
         self._tell_notes(configuration.spec)
         configuration.on_taken = self._tell_notes
+        self._close_file: Callable[[], None] = lambda: None
         if not isinstance(sources.config, ConfigFile):
             return
         self._file = sources.config
+        self._close_file = sources.config.close
         self._is_of_file = True  # and not another one, to which somebody went back
         self._rediscovery = Rediscovery(lambda: configuration.spec, _look, self._look_again)
         configuration.on_taken = self._taken
@@ -95,6 +97,7 @@ class Feeding:
         """End them; a configuration that is being read is not taken in any more."""
         for task in self._tasks:
             task.cancel()
+        self._close_file()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
