@@ -115,7 +115,8 @@ class ServiceSpec:
     probes: ProbesSpec = NO_PROBES
     handed_config: str | None = None
     config_path: str | None = None
-    config_hash: str = ""  # of everything above that a run depends on
+    hidden: tuple[str, ...] = ()  # the fields that a variable went into, which may be secret
+    config_hash: str = ""  # of everything above that a run depends on and that cannot be changed under it
 
 
 @dataclass(frozen=True, slots=True)

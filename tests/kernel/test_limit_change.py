@@ -38,7 +38,7 @@ class RecordingCgroup(Cgroup):
             raise CgroupError("write", file, 22, text)
         self.written.append((file, text))
         if file == "io.max":  # the kernel keeps a line for each device
-            self.bounds[text.split()[0]] = text
+            self.bounds[text.split(maxsplit=1)[0]] = text
             text = "\n".join(self.bounds.values())
         super().write(file, text.removeprefix("\n") or "\n")
 

@@ -43,6 +43,18 @@ _TOLD: Final = {
 }
 _GO_LIMIT: Final = "GOMEMLIMIT"
 _LEVEL_NAMES: Final = {"warn": "warning"}
+# Where a field of the neutral form is not called what the file calls it.
+_FIELDS: Final = {
+    "command": "argv",
+    "args": "argv",
+    "binary_path": "argv",
+    "resources": "limits",
+    "config": "handed_config",
+    "health_check": "probes",
+    "startup_probe": "probes",
+    "readiness_probe": "probes",
+    "liveness_probe": "probes",
+}
 _NOT_HASHED: Final = frozenset(
     {
         "name",
@@ -57,6 +69,7 @@ _NOT_HASHED: Final = frozenset(
         "stop",
         "logs",
         "probes",
+        "hidden",
         "config_hash",
     }
 )
@@ -138,8 +151,18 @@ class _Resolver:
             probes=resolve_probes(service, Texts(self._name, self._fill, self._locate)),
             handed_config=None if service.config is None else json.dumps(service.config),
             config_path=self._config_path,
+            hidden=self._hidden(),
         )
         return replace(spec, config_hash=_hash(spec, _go_memory_limit(service.resources)))
+
+    def _hidden(self) -> tuple[str, ...]:
+        """The fields that may hold what came from the environment."""
+        mine = ("services", self._name)
+        keys = {str(path[2]) for path in self._loaded.secrets if path[:2] == mine and len(path) > 2}
+        keys |= {
+            str(path[2]) for path in self._loaded.secrets if path[:1] == ("templates",) and len(path) > 2
+        }
+        return tuple(sorted({_FIELDS.get(key, key) for key in keys}))
 
     def _fill(self, text: str) -> str:
         return placeholders.fill(text, self._values)
