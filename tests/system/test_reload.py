@@ -104,9 +104,9 @@ def test_plan_shows_apply_does_and_rollback_returns(supervise):
     assert shown.splitlines() == [
         "db: to be restarted, if it is wanted up",
         "  environment.TOKEN: (not set) -> ***",
+        "fresh: to be added",
         "web: to be changed without a restart",
         "  depends_on.db: started -> (not set)",
-        "fresh: to be added",
         "0 services unchanged",
     ]
     assert {name: info["pid"] for name, info in live.services().items()} == {
@@ -121,7 +121,7 @@ def test_plan_shows_apply_does_and_rollback_returns(supervise):
     assert sorted(live.services()) == ["db", "web"]
     live.cli("rollback", "2")
     assert sorted(live.services()) == ["db", "fresh", "web"]
-    hows = [line.split("  ")[2].split()[0] for line in live.cli("config", "history").stdout.splitlines()]
+    hows = [line.split()[3] for line in live.cli("config", "history").stdout.splitlines()]
     assert hows == ["run", "apply", "rollback", "rollback"]
     live.cli("reload")
     assert sorted(live.services()) == ["db", "web"]
