@@ -118,7 +118,8 @@ class ServiceSpec:
     binary_sha256: str | None = None  # of the program: 64 hexadecimal digits, lower case
     instance_of: str | None = None  # the template it was made from
     discovered: bool = False  # it is in no file; its program was found
-    config_hash: str = ""  # of everything above that a run depends on
+    hidden: tuple[str, ...] = ()  # the fields that a variable went into, which may be secret
+    config_hash: str = ""  # of everything above that a run depends on and that cannot be changed under it
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,17 +51,24 @@ def _decode(hint: Any, data: Any) -> Any:
         return _decode_one_of(arguments, data)
     if origin is Literal or data is None:
         return data
-    if origin is tuple:
-        each = (arguments[0],) * len(data) if arguments[-1] is Ellipsis else arguments
-        return tuple(_decode(kind, item) for kind, item in zip(each, data, strict=True))
-    if origin is not None and issubclass(origin, Mapping):
-        return {name: _decode(arguments[1], each) for name, each in data.items()}
     if origin is not None:
-        return origin(_decode(arguments[0], each) for each in data)
-    if is_dataclass(hint):
-        hints = _hints(hint)
-        return hint(**{name: _decode(hints[name], each) for name, each in data.items() if name in hints})
-    return hint(data) if isinstance(hint, type) and issubclass(hint, Enum) else data
+        return _decode_many(origin, arguments, data)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(data)
+    return _decode_fields(hint, data) if is_dataclass(hint) else data
+
+
+def _decode_many(origin: Any, arguments: tuple[Any, ...], data: Any) -> Any:
+    if issubclass(origin, Mapping):
+        return {name: _decode(arguments[1], each) for name, each in data.items()}
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return tuple(_decode(kind, each) for kind, each in zip(arguments, data, strict=True))
+    return origin(_decode(arguments[0], each) for each in data)
+
+
+def _decode_fields(kind: Any, data: Any) -> Any:
+    hints = _hints(kind)
+    return kind(**{name: _decode(hints[name], each) for name, each in data.items() if name in hints})
 
 
 def _decode_one_of(kinds: tuple[Any, ...], data: Any) -> Any:

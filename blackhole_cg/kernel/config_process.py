@@ -71,13 +71,12 @@ class ConfigProcess:
 class ResidentConfigProcess:
     """Reads a configuration again and again: instances may come and go faster than a process begins."""
 
-    def __init__(self, path: Path, runtime_dir: Path) -> None:
-        self._path = str(path)
+    def __init__(self, runtime_dir: Path) -> None:
         self._runtime_dir = str(runtime_dir)
-        self._resident = Resident(__name__, f"load {path}", IDLE_SECONDS)
+        self._resident = Resident(__name__, "load the configuration", IDLE_SECONDS)
 
     async def read(
-        self, provided: tuple[dict[str, Any], ...], snapshot: Snapshot
+        self, path: Path, provided: tuple[dict[str, Any], ...], snapshot: Snapshot
     ) -> tuple[SupervisorSpec, Snapshot]:
         """The configuration with these instances, of the files in the snapshot; and all that was read.
 
@@ -85,7 +84,7 @@ class ResidentConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        asked = (self._path, self._runtime_dir, provided, snapshot)
+        asked = (str(path), self._runtime_dir, provided, snapshot)
         return _concluded(await self._resident.ask(asked))
 
     def close(self) -> None:

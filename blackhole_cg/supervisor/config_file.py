@@ -16,7 +16,8 @@ from blackhole_cg.kernel.snapshot import Snapshot
 class _Reading:
     """What was read and may come to hold."""
 
-    spec: SupervisorSpec
+    spec: SupervisorSpec | None
+    path: Path
     snapshot: Snapshot
     provided: tuple[Instance, ...]
 
@@ -41,40 +42,49 @@ class ConfigFile:
         self._path = path
         self._runtime_dir = runtime_dir
         self._adjust = adjust
-        self._snapshot = snapshot or Snapshot()
-        self._read_last: _Reading | None = None
+        self._held = _Reading(None, path, snapshot or Snapshot(), ())
+        self._latest: _Reading | None = None
         self._resident: ResidentConfigProcess | None = None
-        self.provided: tuple[Instance, ...] = ()  # the instances that hold
+
+    @property
+    def provided(self) -> tuple[Instance, ...]:
+        """The instances that hold, besides those in the files."""
+        return self._held.provided
 
     def read_first(self, provided: tuple[Instance, ...] = ()) -> SupervisorSpec:
         """Read it, with instances that are not in it. Raises ConfigError, BlackholeError."""
         process = ConfigProcess(self._path, self._runtime_dir, provided)
-        spec = process.result()
-        self._snapshot, self.provided = process.snapshot, provided
-        return self._adjust(spec)
+        spec = self._adjust(process.result())
+        self._held = _Reading(spec, self._path, process.snapshot, provided)
+        return spec
 
     async def __call__(self) -> SupervisorSpec:
         """The files as they are now, with the instances that hold. Raises ConfigError, BlackholeError."""
-        process = ConfigProcess(self._path, self._runtime_dir, self.provided)
-        return self._note(await process.read(), process.snapshot, self.provided)
+        return await self.read_other(self._path)
+
+    async def read_other(self, path: Path) -> SupervisorSpec:
+        """Another file, with the instances that hold. Raises ConfigError, BlackholeError."""
+        provided = self.provided
+        process = ConfigProcess(path, self._runtime_dir, provided)
+        return self._note(await process.read(), path, process.snapshot, provided)
 
     async def with_instances(self, provided: tuple[Instance, ...]) -> SupervisorSpec:
         """The files that hold, with other instances. Raises ConfigError, BlackholeError."""
-        return await self._read(self._snapshot, provided)
+        return await self._read_held(self._held.snapshot, provided)
 
     async def look_again(self) -> SupervisorSpec:
         """The files that hold, with the programs that are there now. Raises ConfigError, BlackholeError."""
-        return await self._read(replace(self._snapshot, found={}), self.provided)
+        return await self._read_held(replace(self._held.snapshot, found={}), self.provided)
 
     def accept(self, spec: SupervisorSpec) -> bool:
         """This configuration holds now: if it was read here, so do the files and the instances it is of.
 
         Whether it was read here.
         """
-        read, self._read_last = self._read_last, None
+        read, self._latest = self._latest, None
         if read is None or read.spec is not spec:
             return False
-        self._snapshot, self.provided = read.snapshot, read.provided
+        self._held = read
         return True
 
     def close(self) -> None:
@@ -82,15 +92,16 @@ class ConfigFile:
         if self._resident is not None:
             self._resident.close()
 
-    async def _read(self, snapshot: Snapshot, provided: tuple[Instance, ...]) -> SupervisorSpec:
+    async def _read_held(self, snapshot: Snapshot, provided: tuple[Instance, ...]) -> SupervisorSpec:
         if self._resident is None:
-            self._resident = ResidentConfigProcess(self._path, self._runtime_dir)
-        spec, snapshot = await self._resident.read(provided, snapshot)
-        return self._note(spec, snapshot, provided)
+            self._resident = ResidentConfigProcess(self._runtime_dir)
+        path = self._held.path
+        spec, snapshot = await self._resident.read(path, provided, snapshot)
+        return self._note(spec, path, snapshot, provided)
 
     def _note(
-        self, spec: SupervisorSpec, snapshot: Snapshot, provided: tuple[Instance, ...]
+        self, spec: SupervisorSpec, path: Path, snapshot: Snapshot, provided: tuple[Instance, ...]
     ) -> SupervisorSpec:
         spec = self._adjust(spec)
-        self._read_last = _Reading(spec, snapshot, provided)
+        self._latest = _Reading(spec, path, snapshot, provided)
         return spec

@@ -112,9 +112,9 @@ class Reconciler:
         self._installer.install(effective(new, leaving), new, plan)
         self.spec, self._leaving = new, leaving
         operations.cancel(gone, _GONE)
-        for name in list(self._retries):
-            if name not in plan.unchanged:
-                self._forget_retry(name)
+        for change in plan.changes:
+            if change.kind is not ChangeKind.LIVE:  # it is tried now, or not any more
+                self._forget_retry(change.service)
         return Applied(plan, tuple(self._begin(old, plan, returning, force)))
 
     def catch_up(self, names: Iterable[str]) -> None:

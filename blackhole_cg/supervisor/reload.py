@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
+from blackhole_cg.core.difference import describe
 from blackhole_cg.core.facts import LimitProblem
-from blackhole_cg.core.plan import ChangeKind, Plan
+from blackhole_cg.core.plan import ChangeKind, Plan, compare
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
 from blackhole_cg.core.words import Isolation
 from blackhole_cg.errors import BlackholeError, IsolationError, OperationError, StoreError
+from blackhole_cg.observe.config_history import Entry
 from blackhole_cg.observe.event_store import EventStore
 from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.applied import AppliedConfigurations, Source, Sources
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.services import Services
 from blackhole_cg.supervisor.watching import Watching
-
-Source = Callable[[], Awaitable[SupervisorSpec]]
 
 _SAID = {
     ChangeKind.ADDED: "added by a reload",
@@ -114,14 +116,23 @@ class Configuration:
         parts: what goes by it.
         reconciler: what works towards it.
         limits: tells what can be enforced.
-        source: reads the file again; None when there is none.
+        sources: where others come from.
+        history: keeps those that were applied.
     """
 
-    def __init__(self, parts: Parts, reconciler: Reconciler, limits: Limits, source: Source | None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        reconciler: Reconciler,
+        limits: Limits,
+        sources: Sources,
+        history: AppliedConfigurations,
+    ) -> None:
         self._parts = parts
         self._reconciler = reconciler
         self._limits = limits
-        self._source = source
+        self._sources = sources
+        self._history = history
         self._reading = asyncio.Lock()
         self.on_taken: Callable[[SupervisorSpec], None] = lambda new: None  # called after every `take`
         self.closed = False  # no other configuration is taken in any more
@@ -131,7 +142,7 @@ class Configuration:
         """The newest one."""
         return self._reconciler.spec
 
-    async def reload(self, config: SupervisorSpec | None, *, force: bool = False) -> Plan:
+    async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Go by another configuration, or by the file as it is now; once all is done, the difference.
 
         Without `force` limits of live runs are not lowered below what is in use.
@@ -141,23 +152,42 @@ class Configuration:
             IsolationError: a limit cannot be enforced, and that is refused; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        if config is None:
-            applied = await self.renew(self._read_source, force=force)
-        else:
-            applied = self.take(config, force=force)
-        try:
-            return await applied.settled()
-        except OperationError:
-            self._refuse_when_closed()
-            raise
+        async with self._reading:
+            new = config or await self._sources.again()
+            applied = self._take_and_keep(new, "reload", None, force)
+        return await self._settle(applied)
 
-    async def renew(self, read: Source, *, force: bool = False) -> Applied:
+    async def apply(self, path: str, *, force: bool = False) -> Plan:
+        """Go by the configuration in this file, until the next reload. Raises as `reload` does."""
+        async with self._reading:
+            new = await self._sources.read(Path(path))
+            applied = self._take_and_keep(new, "apply", path, force)
+        return await self._settle(applied)
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> Plan:
+        """Return to a configuration from before, until the next reload. Raises as `reload` does."""
+        async with self._reading:
+            number, former = self._history.before(number)
+            applied = self._take_and_keep(former, f"rollback to {number}", None, force)
+        return await self._settle(applied)
+
+    async def preview(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change. Raises ConfigError, IsolationError."""
+        new = await self._sources.read(Path(path))
+        self._check(new)
+        return describe(self.spec, new, compare(self.spec, new))
+
+    def applied(self) -> list[Entry]:
+        """The configurations that were applied last, oldest first."""
+        return self._history.entries()
+
+    async def renew(self, read: Source) -> Applied:
         """Go by what is read, once no other reading is under way; a later reading is a later configuration.
 
         Raises what reading and `take` raise; nothing was changed then.
         """
         async with self._reading:
-            return self.take(await read(), force=force)
+            return self.take(await read())
 
     def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
         """Go by another configuration from now on; returns while the work for it is under way.
@@ -168,9 +198,7 @@ class Configuration:
             BlackholeError: it cannot be gone by; nothing was changed.
         """
         self._refuse_when_closed()
-        old = self.spec.services
-        changed = [spec for name, spec in new.services.items() if old.get(name) != spec]
-        problems = check_isolation(self._limits, changed, self.spec.runtime.isolation)
+        problems = self._check(new)
         applied = self._reconciler.take(new, force=force)
         self._parts.notes.limits(problems)
         self.on_taken(new)
@@ -188,10 +216,24 @@ class Configuration:
         """Work no more towards any."""
         self._reconciler.close()
 
-    async def _read_source(self) -> SupervisorSpec:
-        if self._source is None:
-            raise OperationError("cannot reload: the configuration did not come from a file")
-        return await self._source()
+    def _check(self, new: SupervisorSpec) -> list[LimitProblem]:
+        old = self.spec.services
+        changed = [spec for name, spec in new.services.items() if old.get(name) != spec]
+        return check_isolation(self._limits, changed, self.spec.runtime.isolation)
+
+    def _take_and_keep(self, new: SupervisorSpec, how: str, source: str | None, force: bool) -> Applied:
+        """Kept before it is acted on, but only if it is acted on."""
+        self._refuse_when_closed()
+        self._check(new)
+        self._history.keep(new, how, source)
+        return self.take(new, force=force)
+
+    async def _settle(self, applied: Applied) -> Plan:
+        try:
+            return await applied.settled()
+        except OperationError:
+            self._refuse_when_closed()
+            raise
 
     def _refuse_when_closed(self) -> None:
         if self.closed:

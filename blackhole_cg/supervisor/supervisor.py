@@ -36,15 +36,15 @@ from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
-from blackhole_cg.supervisor.config_file import ConfigFile
+from blackhole_cg.supervisor.applied import AppliedConfigurations, Source
 from blackhole_cg.supervisor.endpoints import EndpointsFile
-from blackhole_cg.supervisor.feeding import Feeding, Sources, read_first
+from blackhole_cg.supervisor.feeding import Feeding, begin_with
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reconcile import Applied, Reconciler
-from blackhole_cg.supervisor.reload import Configuration, Parts, Source, check_isolation
+from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.watching import Watching
@@ -74,6 +74,7 @@ class Supervisor:
     events: EventStore
     outputs: Outputs
     watching: Watching
+    configuration: Configuration
 
     def __init__(  # noqa: PLR0913  all but the first are by name, and seldom given
         self,
@@ -86,14 +87,7 @@ class Supervisor:
         provider: InstanceProvider | None = None,
     ) -> None:
         self.paths = paths or default_paths(os.environ, os.geteuid())
-        self._source = source
-        if isinstance(config, SupervisorSpec):
-            self._spec = config
-        else:
-            file = ConfigFile(Path(config), self.paths.runtime_dir)
-            self._spec = read_first(file, provider, self.paths.state_dir)
-            self._source = source or file
-        self._sources = Sources(self._source, provider, self.paths.state_dir)
+        self._spec, self._supply = begin_with(config, source, provider, self.paths)
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
@@ -156,8 +150,8 @@ class Supervisor:
             self._host, clock, self.outputs.open, self.events, self._states, self._note_change
         )
         self.services = Services(self._spec, around)
-        self._configuration = self._make_configuration(clock)
-        self._stack.callback(self._configuration.close)
+        self.configuration = self._make_configuration(clock)
+        self._stack.callback(self.configuration.close)
         endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
         self._stack.callback(lambda: endpoints.close(keep=self._detached))
         await self._carry_on()
@@ -173,7 +167,7 @@ class Supervisor:
         await metrics.open()
         endpoints.write()
         self._stack.push_async_callback(metrics.close)
-        feeding = Feeding(self._sources, self._configuration, self._notes.instances, clock.jitter)
+        feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
         _settle_memory()
 
@@ -182,7 +176,10 @@ class Supervisor:
             self.services, self.outputs, self.events, self._notes, self._states, self.watching, self.tally
         )
         self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
-        return Configuration(parts, self._reconciler, self._host, self._source)
+        history = AppliedConfigurations(self.paths.configurations, clock)
+        history.keep(self._spec, "run", None)
+        sources = self._supply.sources(self.paths.runtime_dir)
+        return Configuration(parts, self._reconciler, self._host, sources, history)
 
     async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -213,7 +210,7 @@ class Supervisor:
             OperationError: a required one could not start; what this call began is stopped again.
         """
         asked = self._accept(names)
-        self._configuration.refuse_leaving(asked)
+        self.configuration.refuse_leaving(asked)
         if not names:
             asked = [name for name in asked if self._is_wanted(name)]
         # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
@@ -237,7 +234,7 @@ class Supervisor:
             OperationError: one of them could not start again.
         """
         asked = self._accept(names)
-        self._configuration.refuse_leaving(asked)
+        self.configuration.refuse_leaving(asked)
         await self.services.operations.restart(asked)
 
     def reset(self, *names: str) -> None:
@@ -256,7 +253,7 @@ class Supervisor:
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        return await self._configuration.reload(config, force=force)
+        return await self.configuration.reload(config, force=force)
 
     def reconcile(self, config: SupervisorSpec) -> Applied:
         """Go by another configuration from now on, and return while the work for it is under way.
@@ -269,12 +266,12 @@ class Supervisor:
             OperationError: the supervisor ends.
             BlackholeError: it cannot be gone by; nothing was changed.
         """
-        return self._configuration.take(config)
+        return self.configuration.take(config)
 
     @property
     def spec(self) -> SupervisorSpec:
         """The newest configuration."""
-        return self._configuration.spec if hasattr(self, "_configuration") else self._spec
+        return self.configuration.spec if hasattr(self, "configuration") else self._spec
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
@@ -326,7 +323,7 @@ class Supervisor:
         self.services.operations.kill(list(self.services.runners))
 
     def _end(self) -> None:
-        self.stopping = self._configuration.closed = True
+        self.stopping = self.configuration.closed = True
 
     async def _shutdown(self) -> None:
         names = list(self.services.runners)

@@ -248,3 +248,17 @@ def test_a_list_that_changes_ten_times_a_second_has_converged_soon_after_the_las
         assert theatre.problems == []
 
     run_virtual(main())
+
+
+def test_a_change_that_holds_at_once_does_not_end_the_attempts():
+    async def main():
+        theatre = theatre_of(web=Behaviour(launch_error="no"))
+        with contextlib.suppress(OperationError):
+            await theatre.reconciler.take(supervisor_spec(service("web"))).settled()
+        await asyncio.sleep(0.1)
+        theatre.reconciler.take(supervisor_spec(service("web", "db"), service("db")))
+        theatre.stage.host.behaviours.clear()
+        await asyncio.sleep(100)
+        assert theatre.states() == {"db": "running", "web": "running"}
+
+    run_virtual(main())

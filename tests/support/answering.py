@@ -1,4 +1,4 @@
-"""A module that answers questions: with its pid and what it was asked; when told to, it dies or never answers."""
+"""A module that answers questions with its pid and what it was asked; when told to, it dies or is silent."""
 
 from __future__ import annotations
 

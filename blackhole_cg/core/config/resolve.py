@@ -45,6 +45,18 @@ _TOLD: Final = {
 }
 _GO_LIMIT: Final = "GOMEMLIMIT"
 _LEVEL_NAMES: Final = {"warn": "warning"}
+# Where a field of the neutral form is not called what the file calls it.
+_FIELDS: Final = {
+    "command": "argv",
+    "args": "argv",
+    "binary_path": "argv",
+    "resources": "limits",
+    "config": "handed_config",
+    "health_check": "probes",
+    "startup_probe": "probes",
+    "readiness_probe": "probes",
+    "liveness_probe": "probes",
+}
 _NOT_HASHED: Final = frozenset(
     {
         "name",
@@ -61,6 +73,7 @@ _NOT_HASHED: Final = frozenset(
         "probes",
         "instance_of",
         "discovered",
+        "hidden",
         "config_hash",
     }
 )
@@ -153,8 +166,18 @@ class _Resolver:
             binary_sha256=service.binary_sha256 and service.binary_sha256.lower(),
             instance_of=origin.template if origin else None,
             discovered=self._name in self._loaded.discovered,
+            hidden=self._hidden(),
         )
         return replace(spec, config_hash=_hash(spec, _go_memory_limit(service.resources)))
+
+    def _hidden(self) -> tuple[str, ...]:
+        """The fields that may hold what came from the environment."""
+        mine = ("services", self._name)
+        keys = {str(path[2]) for path in self._loaded.secrets if path[:2] == mine and len(path) > 2}
+        keys |= {
+            str(path[2]) for path in self._loaded.secrets if path[:1] == ("templates",) and len(path) > 2
+        }
+        return tuple(sorted({_FIELDS.get(key, key) for key in keys}))
 
     def _fill(self, text: str) -> str:
         return placeholders.fill(text, self._values)
