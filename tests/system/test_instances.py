@@ -217,6 +217,36 @@ def test_a_half_edited_file_is_not_applied_because_an_instance_came(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_another_file_keeps_the_instances_and_a_way_back_makes_lists_wait(tmp_path: Path) -> None:
+    shop, blog = application("shop"), application("blog")
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(hosts_config(PORTS, instances=[application("wiki")])))
+
+    async def main() -> None:
+        pushed = Pushed()
+        async with supervised(tmp_path, pushed) as supervisor:
+            await pushed.lists.put([shop])
+            await until_serves(supervisor, [shop])
+            pid = supervisor.service_info("shop").pid
+            await supervisor.configuration.apply(str(other))
+            assert await serves(supervisor, [shop, application("wiki")])
+            await pushed.lists.put([shop, blog])  # goes with the file that was applied
+            await until_serves(supervisor, [shop, blog, application("wiki")])
+            await supervisor.configuration.roll_back(1)
+            assert supervisor.all_services() == []
+            await pushed.lists.put([blog])
+            async with asyncio.timeout(30):
+                while not problems(supervisor):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert "is not that of the file (reload to go on)" in problems(supervisor)[-1]
+            assert supervisor.all_services() == []
+            await supervisor.reload()
+            await until_serves(supervisor, [blog])
+            assert pid is not None and not alive(pid)
+
+    asyncio.run(main())
+
+
 class Providing:
     """`tests.support.provided` as a process."""
 
