@@ -72,7 +72,10 @@ def test_discover_false_finds_nothing(make: Callable[..., Live]) -> None:
 def test_a_program_runs_with_defaults_and_a_reload_looks_again(make: Callable[..., Live]) -> None:
     live = make({})
     put(live, "api")
+    (live.directory / "services" / "old").symlink_to("api")
     live.start().ready()
+    said = f"no service: {live.directory}/services/old: it is a symbolic link"
+    assert live.text().count(said) == 1
     api = live.status("api")
     eventually(lambda: len(live.log_lines("api")) == 2, "it has said what it is", 30)
     assert [line["message"] for line in live.log_lines("api")] == [
@@ -88,6 +91,7 @@ def test_a_program_runs_with_defaults_and_a_reload_looks_again(make: Callable[..
     live.cli("reload")
     assert list(live.services()) == ["api"]
     assert live.status("api")["pid"] == api["pid"]
+    assert live.text().count(said) == 1  # it is known by now
 
 
 def test_programs_come_and_go_while_running_and_the_file_is_left_alone(make: Callable[..., Live]) -> None:

@@ -25,7 +25,7 @@ from tests.support.servicehosts import MODULE, application, ask_status, hosts_co
 from tests.support.waiting import eventually
 
 PORTS = range(42100, 42140)
-CHURN_SECONDS = float(os.environ.get("BLACKHOLE_CHURN_SECONDS", "4"))
+CHURN_SECONDS = float(os.environ.get("BLACKHOLE_CG_CHURN_SECONDS", "4"))
 """How long a list changes every 100 ms; 60 for the whole minute."""
 
 CONVERGENCE_SECONDS = 2.0
