@@ -141,6 +141,7 @@ class RuntimeSpec:
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
     metrics_listen: TcpAddress | None = None  # on the loopback interface
+    watch: bool = False  # reload when the files change
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +150,4 @@ class SupervisorSpec:
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
+    sources: tuple[str, ...] = ()  # the files it came from

@@ -81,7 +81,9 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     services = {
         name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
     }
-    return SupervisorSpec(_runtime(config), services)
+    env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
+    sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
+    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)))
 
 
 def _runtime(config: Config) -> RuntimeSpec:
@@ -94,6 +96,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
         metrics_listen=orchestrator.metrics.listen,
+        watch=orchestrator.watch,
     )
 
 
