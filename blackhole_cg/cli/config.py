@@ -17,7 +17,7 @@ def config_command() -> None:
     """Show the configuration in effect, or everything that can be configured."""
 
 
-@config_command.command("show")
+@config_command.command("show", short_help="Print the configuration with all defaults filled in.")
 @config_option
 @json_option
 def show_command(config_file: Path, as_json: bool) -> None:

@@ -171,6 +171,7 @@ class RuntimeSpec:
     metrics_listen: TcpAddress | None = None  # on the loopback interface
     discovery: DiscoverySpec | None = None
     port_range: PortRange = PortRange()  # where the ports of services with `tcp_port: auto` come from
+    watch: bool = False  # reload when the files change
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +183,5 @@ class SupervisorSpec:
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
+    sources: tuple[str, ...] = ()  # the files it came from
     notes: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from blackhole_cg.observe.event_store import EventStore
 from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.applied import AppliedConfigurations, Source, Sources
+from blackhole_cg.supervisor.config_watch import ConfigWatch
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.reconcile import Applied, Reconciler
@@ -133,6 +134,8 @@ class Configuration:
         self._limits = limits
         self._sources = sources
         self._history = history
+        self._watch = ConfigWatch(self.reload)
+        self._watch.follow(self.spec)
         self._reading = asyncio.Lock()
         self.on_taken: Callable[[SupervisorSpec], None] = lambda new: None  # called after every `take`
         self.closed = False  # no other configuration is taken in any more
@@ -155,6 +158,8 @@ class Configuration:
         async with self._reading:
             new = config or await self._sources.again()
             applied = self._take_and_keep(new, "reload", None, force)
+            if config is None:
+                self._watch.follow(new)
         return await self._settle(applied)
 
     async def apply(self, path: str, *, force: bool = False) -> Plan:
@@ -214,6 +219,7 @@ class Configuration:
 
     def close(self) -> None:
         """Work no more towards any."""
+        self._watch.close()
         self._reconciler.close()
 
     def _check(self, new: SupervisorSpec) -> list[LimitProblem]:

@@ -138,3 +138,22 @@ def test_a_wrong_file_is_refused_by_plan_and_apply(supervise, tmp_path):
     done = live.cli("rollback", check=False)
     assert (done.returncode, "no configuration before" in done.stderr) == (1, True)
     assert live.status("web")["state"] == "running"
+
+
+def test_files_that_change_are_reloaded_and_a_broken_one_is_told_once(supervise):
+    settings = config({"web": SLEEP})
+    settings["runtime"]["orchestrator"]["watch"] = True
+    live = supervise(settings)
+    web = live.status("web")["pid"]
+    live.config.write_text("services: [")
+    eventually(lambda: "reload: " in live.text(), "the error is in the log", 30)
+    new = live.config.with_suffix(".new")
+    settings["services"]["fresh"] = SLEEP
+    new.write_text(yaml.safe_dump(settings))
+    new.rename(live.config)
+    eventually(lambda: live.services().get("fresh", {}).get("state") == "running", "fresh runs", 30)
+    assert live.text().count("reload: ") == 1
+    assert live.status("web")["pid"] == web
+    del settings["runtime"]["orchestrator"]["watch"], settings["services"]["web"]
+    live.config.write_text(yaml.safe_dump(settings))
+    eventually(lambda: "web" not in live.services(), "web has gone", 30)

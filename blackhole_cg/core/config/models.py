@@ -107,6 +107,9 @@ class Orchestrator(Section):
         Isolation.REQUIRED,
         "required: refuse to start when a limit cannot be enforced here; best_effort: warn and go on.",
     )
+    watch: Annotated[bool, Flag()] = key(
+        False, "true: reload by itself, as soon as the files of the configuration have changed."
+    )
     restart_policy: RestartPolicy = section(RestartPolicy, "Restarts of services that set none.")
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")
     logs: Logs = section(Logs, "Rotation of log files.")

@@ -85,7 +85,9 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     services = {
         name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
     }
-    return SupervisorSpec(_runtime(config), services, loaded.notes)
+    env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
+    sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
+    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes)
 
 
 def _runtime(config: Config) -> RuntimeSpec:
@@ -100,6 +102,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         metrics_listen=orchestrator.metrics.listen,
         discovery=_discovery(orchestrator),
         port_range=orchestrator.ports.range,
+        watch=orchestrator.watch,
     )
 
 

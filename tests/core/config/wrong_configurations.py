@@ -127,6 +127,12 @@ instances:
             "blackhole.yaml: is empty (expected a `services:` section)",
         ],
     ),
+    "watch that is no flag": (
+        "runtime: {orchestrator: {watch: [a.yaml]}}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:33: runtime.orchestrator.watch: a list is neither true nor false (accepted: true, false)",
+        ],
+    ),
     "no services": (
         "runtime: {}\n",
         [
