@@ -104,11 +104,32 @@ class ControlClient:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 
-    def reload(self) -> JsonObject:
+    def reload(self, *, force: bool = False) -> JsonObject:
         """Have the configuration read again and the difference applied; the difference, once that is done."""
-        with self._exchange("POST", "/v1/reload", timeout_seconds=None) as response:
-            plan: JsonObject = json.load(response)
-            return plan
+        return self._post(f"/v1/reload{_encode_query({'force': 1 if force else None})}")
+
+    def plan(self, config: Path) -> JsonObject:
+        """What would change if the configuration in this file, an absolute path, were applied."""
+        return self._post("/v1/plan", {"config": str(config)})
+
+    def apply(self, config: Path, *, force: bool = False) -> JsonObject:
+        """Have the configuration in this file applied; the difference, once that is done."""
+        return self._post("/v1/apply", {"config": str(config), "force": force})
+
+    def roll_back(self, number: int | None, *, force: bool = False) -> JsonObject:
+        """Have a configuration from before applied again; the difference, once that is done."""
+        chosen = {} if number is None else {"number": number}
+        return self._post("/v1/rollback", {**chosen, "force": force})
+
+    def configurations(self) -> list[JsonObject]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
+        found: list[JsonObject] = self._get("/v1/configurations")["configurations"]
+        return found
+
+    def _post(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        with self._exchange("POST", path, timeout_seconds=None, body=body) as response:
+            answer: JsonObject = json.load(response)
+            return answer
 
     def logs(
         self,
@@ -165,13 +186,19 @@ class ControlClient:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, timeout_seconds: float | None, *, endless: bool = False
+        self,
+        method: str,
+        path: str,
+        timeout_seconds: float | None,
+        *,
+        endless: bool = False,
+        body: JsonObject | None = None,
     ) -> Iterator[HTTPResponse]:
         """One request and its successful answer."""
         connection = _UnixConnection(self._socket_path)
         answered = False
         try:
-            connection.request(method, path)
+            connection.request(method, path, None if body is None else json.dumps(body))
             unix_socket = connection.sock
             unix_socket.settimeout(timeout_seconds)
             response = connection.getresponse()

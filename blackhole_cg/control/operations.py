@@ -83,13 +83,27 @@ class Operations(Protocol):
     def reset(self, names: Sequence[str]) -> None:
         """Clear `failed` and the restart history of these services, or of all; starts nothing."""
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Read the configuration again and apply the difference; the difference, once it is applied.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
             OperationError: a service did not get where the new configuration wants it.
         """
+
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change. Raises ConfigError, OperationError."""
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file; the difference, once it is applied. Raises as `reload`."""
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before, the last one by default. Raises as `reload`."""
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
 
     def host(self) -> HostFacts:
         """What this host can do."""

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
+from blackhole_cg.control.configurations import ConfigurationRoutes
 from blackhole_cg.control.metrics import answer_metrics
 from blackhole_cg.control.operations import Operations
 from blackhole_cg.control.queries import (
@@ -83,6 +84,7 @@ class ControlServer:
         self._access = resolve_access(None)
         self._streams = Streams()
         self._wishes: set[asyncio.Task[Any]] = set()
+        self._configurations = ConfigurationRoutes(operations, self)
         self._runner: web.AppRunner | None = None
 
     def _routes(self) -> list[tuple[str, str, _Handler]]:
@@ -105,7 +107,7 @@ class ControlServer:
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
             ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
             ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
-            ("POST", "/v1/reload", self._reload),
+            *self._configurations.routes(),
         ]
 
     async def open(self) -> None:
@@ -162,7 +164,7 @@ class ControlServer:
 
     async def _get_healthz(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         return _answer({"status": "ok"})
 
     async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
@@ -276,7 +278,7 @@ class ControlServer:
         more = (parse_word(request.query, "dependents", Dependents) or Dependents.REFUSE,) if is_stop else ()
         await request.read()  # it has no meaning, but an endless one is refused
         names = self._select(request.match_info["names"])
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         peer = _peer_of(request)
         logger.info(
             "%s of %s asked for by user %d, pid %d", action, ", ".join(names) or "all", peer.uid, peer.pid
@@ -284,19 +286,11 @@ class ControlServer:
         if action == "reset":
             self._operations.reset(names)
         else:
-            names = await self._outlive(getattr(self._operations, action)(names, *more)) or names
+            names = await self.outlive(getattr(self._operations, action)(names, *more)) or names
         names = names or list(self._operations.names())
         return _answer({"services": [self._operations.service(name).to_json() for name in names]})
 
-    async def _reload(self, request: web.Request) -> web.StreamResponse:
-        check_known(request.query, ())
-        await request.read()
-        self._refuse_when_stopping()
-        peer = _peer_of(request)
-        logger.info("reload asked for by user %d, pid %d", peer.uid, peer.pid)
-        return _answer(await self._outlive(self._operations.reload()))
-
-    async def _outlive(self, wish: Coroutine[Any, Any, T]) -> T:
+    async def outlive(self, wish: Coroutine[Any, Any, T]) -> T:
         """Wait for an operation that goes on when its client leaves."""
         task = asyncio.create_task(wish)
         self._wishes.add(task)
@@ -328,9 +322,18 @@ class ControlServer:
             raise UnknownServiceError(name, known)
         return name
 
-    def _refuse_when_stopping(self) -> None:
+    def refuse_when_stopping(self) -> None:
+        """Raise ControlError during the shutdown."""
         if self._operations.stopping:
             raise ControlError("stopping", "the supervisor is shutting down")
+
+    def peer_of(self, request: web.Request) -> Peer:
+        """Who asks. Raises ConnectionError where nobody does any more."""
+        return _peer_of(request)
+
+    def answer(self, value: Any) -> web.StreamResponse:
+        """The value as JSON."""
+        return _answer(value)
 
 
 def _peer_of(request: web.Request) -> Peer:

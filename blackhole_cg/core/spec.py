@@ -115,7 +115,11 @@ class ServiceSpec:
     probes: ProbesSpec = NO_PROBES
     handed_config: str | None = None
     config_path: str | None = None
-    config_hash: str = ""  # of everything above that a run depends on
+    binary_sha256: str | None = None  # of the program: 64 hexadecimal digits, lower case
+    instance_of: str | None = None  # the template it was made from
+    discovered: bool = False  # it is in no file; its program was found
+    hidden: tuple[str, ...] = ()  # the fields that a variable went into, which may be secret
+    config_hash: str = ""  # of everything above that a run depends on and that cannot be changed under it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,14 @@ class TcpAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySpec:
+    """Where programs are looked for that make services of their own."""
+
+    directory: str
+    interval_seconds: float | None = None  # None: only when the configuration is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +169,19 @@ class RuntimeSpec:
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
     metrics_listen: TcpAddress | None = None  # on the loopback interface
+    discovery: DiscoverySpec | None = None
     port_range: PortRange = PortRange()  # where the ports of services with `tcp_port: auto` come from
+    watch: bool = False  # reload when the files change
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSpec:
-    """A whole configuration, resolved: the runtime and the services in file order."""
+    """A whole configuration, resolved: the runtime and the services in file order.
+
+    `notes` are sentences for a person: what was seen and is not wrong enough to refuse the configuration.
+    """
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
+    sources: tuple[str, ...] = ()  # the files it came from
+    notes: tuple[str, ...] = ()

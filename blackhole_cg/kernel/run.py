@@ -16,6 +16,7 @@ from blackhole_cg.core.weights import show_weight
 from blackhole_cg.errors import KernelError, SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
 from blackhole_cg.kernel.freezer import Freezer
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
@@ -38,6 +39,7 @@ class Birth:
     notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
     steps: Sequence[Step] = ()
+    changer: LimitChanger | None = None  # None: there is no cgroup
     read_limits: Callable[[int], Mapping[str, LimitState]] = lambda pid: {}  # of a process past exec
 
 
@@ -52,6 +54,7 @@ class LinuxRun:
         self._has_refused = False
         self._enclosure = birth.enclosure
         self._limits = dict(birth.limits)
+        self._configured = dict(birth.limits)  # the same, but for what rules have changed
         self._exit: ExitStatus | None = None
         self._cgroup = birth.enclosure.path
 
@@ -75,6 +78,20 @@ class LinuxRun:
         """Every limit asked for; the effective rlimits are known once `executed` has returned."""
         return self._limits
 
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all or none of them; why not, if not."""
+        if self._birth.changer is None:
+            return ()
+        before = self._configured
+        changed = await self._birth.changer.change(spec, before, force)
+        by_rules = {name: state for name, state in self._limits.items() if state != before.get(name)}
+        self._configured = dict(changed.states)
+        kept = {
+            name: state for name, state in by_rules.items() if before.get(name) == changed.states.get(name)
+        }
+        self._limits = {**changed.states, **kept}
+        return changed.problems
+
     async def executed(self) -> None:
         """Return once exec has succeeded.
 
@@ -85,7 +102,8 @@ class LinuxRun:
             return
         reached, failure = await self._birth.report.outcome()
         if reached and failure is None:
-            self._limits |= self._birth.read_limits(self.pid)
+            self._configured |= self._birth.read_limits(self.pid)
+            self._limits |= self._configured
             return
         status = await self._process.exited()
         await self.close()
@@ -93,8 +111,8 @@ class LinuxRun:
             raise SpawnError(
                 self._birth.service, "reach exec", detail=f"the child ended before it ({status})"
             )
-        index, code = failure
-        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code)
+        index, code, detail = failure
+        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code, detail)
 
     async def exited(self) -> ExitStatus:
         """Wait for the main process to end; whether memory was the reason is asked of the cgroup."""
@@ -197,7 +215,7 @@ class LinuxRun:
             log.error("%s: %s", spec.name, error)
 
     def _show_weight(self, name: str, weight: int) -> None:
-        state = show_weight(self._birth.limits.get(name), weight)
+        state = show_weight(self._configured.get(name), weight)
         if state is None:
             self._limits.pop(name, None)
         else:

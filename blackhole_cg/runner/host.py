@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -53,6 +53,12 @@ class Run(Protocol):
     @property
     def limits(self) -> Mapping[str, LimitState]:
         """Every limit asked for, beside what is in force."""
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all of them or none; why not, if not.
+
+        Without `force` none goes below what is in use.
+        """
 
     async def executed(self) -> None:
         """Return once exec has succeeded.

@@ -115,6 +115,7 @@ class ServiceRunner:
         self.spec = spec
         self.status = ServiceStatus()
         self.run: Run | None = None
+        self.run_hash = ""  # of the configuration that the run was started with
         self.started_wall: datetime | None = None
         self.last_exit_wall: datetime | None = None
         self.last_limits: Mapping[str, LimitState] = {}
@@ -129,6 +130,7 @@ class ServiceRunner:
         self.notify_watch = NotifyWatch(clock, Hearers(self.post, self._extend, self._remember_run))
         self.extended_until = 0.0  # monotonic seconds: when the run asked to be given up at the earliest
         self._is_adopted = False
+        self._changing_limits = asyncio.Lock()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._deadlines: dict[Timer, float] = {}
         self._watch_task: asyncio.Task[None] | None = None
@@ -153,6 +155,19 @@ class ServiceRunner:
             if not spec.probes:
                 detail = "it has no probes any more"
                 self.post(HealthReported(self.status.run_id, Health.UNKNOWN, detail))
+
+    async def change_limits(self, force: bool = False) -> Sequence[str]:
+        """Bring the limits of a live run to the configuration, or none of them; why not. See `Run`."""
+        run = self._going_on()
+        if run is None:
+            return ()
+        async with self._changing_limits:
+            problems = await run.change_limits(self.spec, force)
+        if self._going_on() is not run:
+            return ()
+        self.last_limits = run.limits
+        self._remember_run()
+        return problems
 
     def continue_from(self, status: ServiceStatus) -> None:
         """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
@@ -310,7 +325,7 @@ class ServiceRunner:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))
             return
-        self.started_wall = self._clock.wall()
+        self.started_wall, self.run_hash = self._clock.wall(), self.spec.config_hash
         self._listener.run_began(self, self.run, run_id)
         self._start_watching(self._watch(self.run, run_id), run_id)
 
@@ -349,6 +364,10 @@ class ServiceRunner:
         self._output.end_run()
         self.run = None
         self._listener.run_ended(self)
+
+    def _going_on(self) -> Run | None:
+        """The live run, unless it is about to end."""
+        return None if self.status.state is State.STOPPING else self.run
 
     def _remember_run(self) -> None:
         if self.run is not None:

@@ -92,10 +92,25 @@ class SupervisorApi:
         """Reset these, or all when none is named."""
         self._supervisor.reset(*names)
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Apply what has changed in the configuration file."""
-        plan = await self._supervisor.reload()
-        return plan.to_json()
+        return (await self._supervisor.reload(force=force)).to_json()
+
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change."""
+        return await self._supervisor.configuration.preview(path)
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file."""
+        return (await self._supervisor.configuration.apply(path, force=force)).to_json()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before."""
+        return (await self._supervisor.configuration.roll_back(number, force=force)).to_json()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """Those that were applied last, oldest first."""
+        return [entry.to_json() for entry in self._supervisor.configuration.applied()]
 
     def host(self) -> HostFacts:
         """What this host can do."""

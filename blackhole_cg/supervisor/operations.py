@@ -150,6 +150,14 @@ class Operations:
                 self._runners[name].post(StartRequested())
         await self._await_started(_Start(claim, {*begin, *asked}, []))
 
+    def cancel(self, names: Iterable[str], detail: str) -> None:
+        """Want these down, and end at once what is no run yet: there is no order to keep."""
+        names = list(names)
+        self._claim(Desired.DOWN, names)
+        for name in names:
+            if self._runners[name].status.state not in LIVE_STATES:
+                self._runners[name].post(StopRequested(Reason.OPERATOR, detail))
+
     def kill(self, names: Iterable[str]) -> None:
         """End services at once, in no order: there is no more time."""
         names = list(names)

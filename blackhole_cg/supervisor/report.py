@@ -60,7 +60,7 @@ class Reporter:
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
             tcp_port=runner.port,
             unix_socket=spec.unix_socket,
-            instance_of=None,
+            instance_of=spec.instance_of,
             limits=self._limits(runner),
             usage=self._usage(runner, now),
             last_exit=_last_exit(runner),

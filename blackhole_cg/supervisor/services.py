@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -116,6 +116,10 @@ class Services:
         if self._watcher is not None:
             self._watcher()
 
+    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
+        """The runs of these are about to end; see `Gate.expect`."""
+        self._gate.expect(ending)
+
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
         return ServiceRunner(spec, around.host, around.clock, around.output(spec), self)
@@ -183,7 +187,7 @@ class Services:
                 pid=run.pid,
                 started_ticks=run.started_ticks,
                 cgroup=run.cgroup,
-                config_hash=runner.spec.config_hash,
+                config_hash=runner.run_hash,
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,

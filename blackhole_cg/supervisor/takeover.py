@@ -53,6 +53,7 @@ async def take_over(
 def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceStatus, clock: Clock) -> None:
     stopped = replace(status, state=State.STOPPED, run_id=record.run_id, pid=None)
     runner.continue_from(stopped)
+    runner.run_hash = record.config_hash
     started_at = status.started_at if status.started_at is not None else clock.now()
     wall = datetime.fromisoformat(record.started_wall) if record.started_wall else None
     runner.tcp_port = runner.tcp_port or record.tcp_port

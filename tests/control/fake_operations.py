@@ -175,7 +175,22 @@ class FakeOperations:
     def reset(self, names: Sequence[str]) -> None:
         self.calls.append(("reset", tuple(names)))
 
-    async def reload(self) -> dict[str, Any]:
+    async def plan(self, path: str) -> dict[str, Any]:
+        self.calls.append(("plan", (path,)))
+        return Plan((), ("spare",), (), ()).to_json()
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("apply", (path, *(["force"] if force else []))))
+        return await self.reload()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("rollback", (str(number),)))
+        return await self.reload()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        return [{"number": 1, "at_wall": "2030-01-31T12:00:00Z", "how": "run", "source": None, "services": 2}]
+
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         self.calls.append(("reload", ()))
         await self.gate.wait()
         if self.failure:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
 from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
-from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.spec import ResourceLimits, ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import SpawnError
 from tests.support.fake_commands import FakeCommands
@@ -34,6 +34,7 @@ class Behaviour:
     leftovers: bool = False  # a grandchild outlives the main process until it is killed
     spawn_error: str | None = None  # fails between fork and exec
     launch_error: str | None = None  # fails before the fork
+    limit_problem: str | None = None  # why limits cannot be changed without force
 
 
 @dataclass(eq=False)
@@ -49,6 +50,7 @@ class FakeRun:
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
     adjusted: list[Action] = field(default_factory=list)
+    changed_limits: list[ResourceLimits] = field(default_factory=list)
     thawed: int = 0
     killed: bool = False
     closed: bool = False
@@ -62,6 +64,12 @@ class FakeRun:
     @property
     def live(self) -> bool:
         return self.exit_status is None
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        if self.behaviour.limit_problem and not force:
+            return (self.behaviour.limit_problem,)
+        self.changed_limits.append(spec.limits)
+        return ()
 
     async def executed(self) -> None:
         if self.behaviour.exec_seconds:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from blackhole_cg.core.config.instance_kinds import InstanceList, TemplateMap
 from blackhole_cg.core.config.kinds import Choice, Duration, Flag, Number, Size, Whole
 from blackhole_cg.core.config.port_kinds import Range
 from blackhole_cg.core.config.resource_models import MIB, Percent, Weight
@@ -80,6 +81,12 @@ class Orchestrator(Section):
     services_dir: Annotated[str, Path] = key(
         "/opt/blackhole/services", "Where binaries are: `SERVICES_DIR/NAME/NAME`."
     )
+    discover: Annotated[bool, Flag()] = key(
+        True, "Make a service of each executable `SERVICES_DIR/NAME/NAME` that is not configured."
+    )
+    discover_interval: Annotated[float | None, Duration(low=1)] = key(
+        None, "How often `services_dir` is looked at while running.", inherits="at a reload only"
+    )
     log_level: Annotated[str, Choice(LOG_LEVELS)] = key(
         "info", "Log level of the supervisor, and of services that set none."
     )
@@ -99,6 +106,9 @@ class Orchestrator(Section):
     isolation: Annotated[Isolation, Choice(Isolation)] = key(
         Isolation.REQUIRED,
         "required: refuse to start when a limit cannot be enforced here; best_effort: warn and go on.",
+    )
+    watch: Annotated[bool, Flag()] = key(
+        False, "true: reload by itself, as soon as the files of the configuration have changed."
     )
     restart_policy: RestartPolicy = section(RestartPolicy, "Restarts of services that set none.")
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")
@@ -129,10 +139,16 @@ class Config(Section):
     """A configuration of blackhole-cg: blackhole.yaml."""
 
     include: Annotated[tuple[Annotated[str, Path], ...], BeforeValidator(_one_or_many)] = key(
-        (), "Further files with `services:`: paths and globs, relative to this file."
+        (), "Further files with services, templates and instances: paths and globs, relative to this file."
     )
     runtime: Runtime = section(Runtime, "What holds for the supervisor as a whole.")
     control: Control = section(Control, "Who may use the control socket.")
+    templates: Annotated[dict[str, Any], TemplateMap()] = key(
+        {}, "Services with placeholders, by name; nothing runs until there are instances of them."
+    )
+    instances: Annotated[tuple[Any, ...], InstanceList()] = key(
+        (), "Services made from templates: each is named by its `id`."
+    )
     services: Annotated[dict[ServiceName, Service], BeforeValidator(lambda value: value or {})] = Field(
         default_factory=dict, description="The services, by name."
     )

@@ -25,6 +25,7 @@ from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, Re
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
+from blackhole_cg.core.names import SERVICE_NAME_FORMS, SERVICE_NAME_PATTERN
 from blackhole_cg.core.words import Auto, Condition, Max, Priority, RestartWhen, ServiceType
 
 DEFAULT_COMMAND: Final = (
@@ -32,15 +33,7 @@ DEFAULT_COMMAND: Final = (
 )
 LOG_LEVELS: Final = ("debug", "info", "warn", "warning", "error", "critical")
 
-SERVICE_NAME_PATTERN: Final = "[a-z0-9][a-z0-9_-]{0,62}"
-ServiceName = Annotated[
-    str,
-    Words(
-        "a service name",
-        SERVICE_NAME_PATTERN,
-        "up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit",
-    ),
-]
+ServiceName = Annotated[str, Words("a service name", SERVICE_NAME_PATTERN, SERVICE_NAME_FORMS)]
 VariableName = Annotated[
     str,
     Words(
@@ -51,6 +44,7 @@ AnyText = Words(pattern=".*", allowed="text")
 Path = Words("a path", allowed="a path, absolute or relative to this file")
 Account = Words("an account", r"[^\s:/]+", "a name or a number")
 Attempts = Whole(0, 1_000_000)
+Sha256 = Words("a SHA-256", "[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints them")
 
 
 class Dependency(Section):
@@ -195,6 +189,9 @@ class Service(Section):
     )
     binary_path: Annotated[str | None, Path] = key(
         None, "Program that is run without `command`.", inherits="`SERVICES_DIR/NAME/NAME`"
+    )
+    binary_sha256: Annotated[str | None, Sha256] = key(
+        None, "SHA-256 of the program, verified before every start on the open file that is executed."
     )
     args: tuple[Annotated[str, AnyText], ...] = key((), "Arguments added at the end of the command line.")
     data_dir: Annotated[str | None, Path] = key(

@@ -10,7 +10,111 @@ ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(['*' + before] * 10)}]\n" for before, name in pairwise(_LEVELS)
 )
 
+TEMPLATE = """\
+templates:
+  host:
+    command: [/bin/host, -wasm, "{wasm}", -db, "{db}"]
+    resources: {memory_max: "{memory}"}
+"""
+
 WRONG: dict[str, tuple[str | bytes, list[str]]] = {
+    "templates and instances of a wrong kind": (
+        "templates: [a]\ninstances: {id: a}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:12: templates: a list is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:2:12: instances: a mapping is not a list (accepted: a list of mappings with id and template)",
+        ],
+    ),
+    "templates that are none": (
+        "templates: {Web: {}, a: 5, b: {comand: x, user: root}}\n",
+        [
+            "blackhole.yaml:1:13: templates.Web: 'Web' is not the name of a template (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:1:25: templates.a: '5' is not a mapping (accepted: the keys of a service)",
+            "blackhole.yaml:1:32: templates.b.comand: unknown key (did you mean 'command'?)",
+        ],
+    ),
+    "instances that are none": (
+        TEMPLATE
+        + """\
+instances:
+  - shop
+  - {template: host, wasm: a, db: b, memory: 1M}
+  - {id: Shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: a, template: hots, wasm: a, db: b, memory: 1M}
+  - {id: b, wasm: a, db: b, memory: 1M}
+  - {id: c, template: host, wasm: [a], db: b, memory: 1M}
+  - {id: d, template: host, wasm: a, db: b, memory: 1M, tcp_port: 5, a-b: 1}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: 'shop' is not an instance (accepted: a mapping with id and template)",
+            "blackhole.yaml:7:5: instances[1]: has no id (accepted: id, template and its placeholders)",
+            "blackhole.yaml:8:10: instances[2].id: 'Shop' is not the name of a service (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:9:23: instances[3].template: there is no template 'hots' (did you mean 'host'?)",
+            "blackhole.yaml:10:5: instances[4]: has no template (accepted: host)",
+            "blackhole.yaml:11:35: instances[5].wasm: a list cannot stand for a placeholder (accepted: text, a number, true, false)",
+            "blackhole.yaml:12:57: instances[6].tcp_port: {tcp_port} is a fact of every service (choose another name for this key)",
+            "blackhole.yaml:12:70: instances[6].a-b: 'a-b' is not a placeholder (accepted: letters, digits and '_')",
+        ],
+    ),
+    "placeholders and keys that do not match": (
+        TEMPLATE
+        + """\
+instances:
+  - {id: a, template: host, wasm: a, memory: 1M}
+  - {id: b, template: host, wasm: a, dbb: b, memory: 1M}
+  - {id: c, template: host, wasm: a, db: b, memory: 1M, colour: red}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:5: instances[1]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:38: instances[1].dbb: the template 'host' has no placeholder {dbb} (did you mean 'db'?)",
+            "blackhole.yaml:8:57: instances[2].colour: the template 'host' has no placeholder {colour} (it uses {wasm}, {db}, {memory})",
+        ],
+    ),
+    "names that are taken": (
+        TEMPLATE
+        + """\
+services: {web: {}}
+instances:
+  - {id: web, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: c, db: d, memory: 1M}
+""",
+        [
+            "blackhole.yaml:7:10: instances[0].id: there is a service 'web' already (at blackhole.yaml:5:12)",
+            "blackhole.yaml:9:10: instances[2].id: there is an instance 'shop' already (at blackhole.yaml:8:5)",
+        ],
+    ),
+    "sums and intervals": (
+        """\
+runtime: {orchestrator: {discover: maybe, discover_interval: 1ms}}
+services: {web: {binary_sha256: abc}}
+""",
+        [
+            "blackhole.yaml:1:36: runtime.orchestrator.discover: 'maybe' is neither true nor false (accepted: true, false)",
+            "blackhole.yaml:1:62: runtime.orchestrator.discover_interval: '1ms' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1s to 3650d)",
+            "blackhole.yaml:2:33: services.web.binary_sha256: 'abc' is not a SHA-256 (accepted: 64 hexadecimal digits, as sha256sum prints them)",
+        ],
+    ),
+    "what only the filled template shows": (
+        """\
+templates:
+  host:
+    command: [/bin/host, "{tcp_prot}"]
+    resources: {memory_max: "{memory}", cpu_percent: lots}
+    stopp: {}
+    unix_socket: /run/host.sock
+instances:
+  - {id: a, template: host, memory: 1M, tcp_prot: x}
+  - {id: b, template: host, memory: big, tcp_prot: x}
+""",
+        [
+            "blackhole.yaml:4:54: templates.host.resources.cpu_percent: 'lots' is not a number (accepted: 1 to 100000, or \"max\") (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:5:5: templates.host.stopp: unknown key (did you mean 'stop'?) (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:6:18: templates.host.unix_socket: service 'a' has the same unix_socket (blackhole.yaml:6:18) (instance 'b' at blackhole.yaml:9:5)",
+            "blackhole.yaml:9:37: services.b.resources.memory_max: 'big' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1M, or \"max\")",
+        ],
+    ),
     "empty file": (
         "",
         [
@@ -21,6 +125,12 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
         "# nothing\n",
         [
             "blackhole.yaml: is empty (expected a `services:` section)",
+        ],
+    ),
+    "watch that is no flag": (
+        "runtime: {orchestrator: {watch: [a.yaml]}}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:33: runtime.orchestrator.watch: a list is neither true nor false (accepted: true, false)",
         ],
     ),
     "no services": (
@@ -282,7 +392,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
