@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -37,6 +38,14 @@ class Reports:
     def stopping(self) -> None:
         """The ordered stop has begun."""
         self._manager.tell(STOPPING=1)
+
+    def upgrading(self) -> None:
+        """The next program follows, in this same process: it will tell that it is ready.
+
+        Source: sd_notify(3), RELOADING; the watchdog counts on meanwhile.
+        """
+        now_usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._manager.tell(RELOADING=1, MONOTONIC_USEC=now_usec, STATUS="upgrading", WATCHDOG=1)
 
     def changed(self) -> None:
         """Some service has a new state: tell soon, and once for many."""

@@ -122,6 +122,29 @@ def bind_control_socket(path: Path, access: Access) -> socket.socket:
     return listener
 
 
+def resume_control_socket(descriptor: int, path: Path, access: Access) -> socket.socket | None:
+    """The socket of an earlier program, with whoever waits in it; None where it is not the one at `path`.
+
+    Raises:
+        ControlError: its owner or mode cannot be set.
+    """
+    listener = socket.socket(fileno=descriptor)
+    try:
+        if listener.getsockname() != os.fspath(path) or not stat.S_ISSOCK(path.lstat().st_mode):
+            listener.close()
+            return None
+        listener.setblocking(False)
+        os.chown(path, -1, os.getegid() if access.group_gid is None else access.group_gid)
+        path.chmod(0o600 if access.group_gid is None else 0o660)
+    except FileNotFoundError:
+        listener.close()
+        return None
+    except OSError as cause:
+        listener.close()
+        raise _cannot_listen(path, cause.strerror or str(cause)) from cause
+    return listener
+
+
 def _bind_private(listener: socket.socket, path: Path) -> None:
     """Bind so that the socket has mode 0600 from its first instant; in one thread the umask is ours alone."""
     previous = os.umask(0o177)

@@ -24,6 +24,7 @@ Action = Literal["start", "stop", "restart", "reset"]
 ALL: Final[Literal["*"]] = "*"
 
 _ANSWER_TIMEOUT_SECONDS: Final = 10.0
+_UPGRADE_TIMEOUT_SECONDS: Final = 300.0
 _CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -102,6 +103,23 @@ class ControlClient:
             plan: JsonObject = json.load(response)
             return plan
 
+    def upgrade(self) -> JsonObject:
+        """Have the supervisor replaced by the next program; what that says of itself once it is at work.
+
+        Raises ControlError of kind "broken_off" where it went away and did not come back.
+        """
+        self._get("/healthz")  # from here on there is a supervisor
+        try:
+            with self._exchange("POST", "/v1/upgrade", _UPGRADE_TIMEOUT_SECONDS) as response:
+                upgraded: JsonObject = json.load(response)
+                return upgraded
+        except NoSupervisorError as cause:
+            raise ControlError(
+                "broken_off",
+                f"the upgrade did not come to its end: {cause}; services go on without a supervisor, "
+                "its log says more (under systemd: journalctl -u blackhole-cg)",
+            ) from cause
+
     def logs(
         self,
         name: str,
@@ -175,7 +193,7 @@ class ControlClient:
                     raise _read_refusal(response)
                 yield response
         except TimeoutError as cause:
-            late = f"no answer within {_ANSWER_TIMEOUT_SECONDS:g} seconds"
+            late = f"no answer within {timeout_seconds or _ANSWER_TIMEOUT_SECONDS:g} seconds"
             raise NoSupervisorError(self._socket_path, late) from cause
         except (HTTPException, ConnectionError, ValueError) as cause:
             raise _explain_break(self._socket_path, cause, answered) from cause

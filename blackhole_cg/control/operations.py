@@ -86,6 +86,16 @@ class Operations(Protocol):
             OperationError: a service did not get where the new configuration wants it.
         """
 
+    async def upgrade(self, client: int) -> None:
+        """Make sure that the next program can carry on, then let this one end in its favour.
+
+        Args:
+            client: a descriptor of the connection on which the next program answers; closed in every case.
+
+        Raises:
+            OperationError: it cannot; nothing has changed.
+        """
+
     def host(self) -> HostFacts:
         """What this host can do."""
 

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
     """The run of the record, if its main process is still there: same boot, same start time, in its cgroup.
 
-    Its exit status will not be known: it is not our child. Needs a running event loop.
+    A child of ours, after an upgrade in place, may have ended since. How others end will not be known. Needs
+    a running event loop.
     """
     if record.boot_id != boot_id:
         return None
@@ -102,9 +103,15 @@ def _restore_limits(
 
 def _is_same(record: RunRecord) -> bool:
     process = read_stat(PROC, record.pid)
-    if process is None or process.state in DEAD_STATES:
+    if process is None or process.started_ticks != record.started_ticks:
         return False
-    return process.started_ticks == record.started_ticks
+    return process.state not in DEAD_STATES or process.parent == os.getpid()
+
+
+def _is_own_zombie(pid: int) -> bool:
+    """A child of ours that has ended, and waits to tell how. It is in no cgroup.procs any more."""
+    process = read_stat(PROC, pid)
+    return process is not None and process.state in DEAD_STATES and process.parent == os.getpid()
 
 
 def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) -> Enclosure | None:
@@ -114,7 +121,7 @@ def _find_enclosure(launcher: Launcher, spec: ServiceSpec, record: RunRecord) ->
     cgroup = launcher.tree.existing(spec.name)
     if cgroup is None:
         return None
-    if record.pid not in cgroup.processes():
+    if record.pid not in cgroup.processes() and not _is_own_zombie(record.pid):
         cgroup.close()
         return None
     return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)

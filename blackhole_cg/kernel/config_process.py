@@ -7,7 +7,6 @@ and the supervisor's loop goes on meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import subprocess
@@ -17,9 +16,8 @@ from typing import IO, Any, cast
 
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.errors import BlackholeError, ConfigError
+from blackhole_cg.kernel.child_output import read_output
 from blackhole_cg.kernel.own_process import python_command
-
-_READ_BYTES = 1 << 20
 
 
 class ConfigProcess:
@@ -54,29 +52,7 @@ class ConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        text = bytearray()
-        os.set_blocking(self._pipe.fileno(), False)
-        try:
-            while chunk := await self._next_chunk():
-                text += chunk
-        except asyncio.CancelledError:
-            self._child.kill()
-            raise
-        finally:
-            self._pipe.close()
-            self._child.wait()
-        return self._conclude(bytes(text))
-
-    async def _next_chunk(self) -> bytes:
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        descriptor = self._pipe.fileno()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        return os.read(descriptor, _READ_BYTES)
+        return self._conclude(await read_output(self._child))
 
     def _conclude(self, text: bytes) -> SupervisorSpec:
         """What the process answered. Its exit status may be lost to whoever reaps strangers."""

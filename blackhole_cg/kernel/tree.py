@@ -10,9 +10,8 @@ from typing import Final
 
 from blackhole_cg.errors import CgroupError
 from blackhole_cg.kernel.cgroup import Cgroup, make_directory
-from blackhole_cg.kernel.facts import CONTROLLERS, CgroupPlace, is_real_root
+from blackhole_cg.kernel.facts import CONTROLLERS, LEAF, CgroupPlace, is_real_root
 
-LEAF: Final = "_supervisor"
 THREADED: Final = frozenset({"cpu", "cpuset", "pids"})
 
 log = logging.getLogger(__name__)

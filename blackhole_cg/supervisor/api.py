@@ -13,6 +13,7 @@ from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
+from blackhole_cg.supervisor.upgrade import begin_upgrade
 
 if TYPE_CHECKING:
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -91,6 +92,10 @@ class SupervisorApi:
         """Apply what has changed in the configuration file."""
         plan = await self._supervisor.reload()
         return plan.to_json()
+
+    async def upgrade(self, client: int) -> None:
+        """Let the next program take the place of this one."""
+        await begin_upgrade(self._supervisor.upgrade, client)
 
     def host(self) -> HostFacts:
         """What this host can do."""

@@ -16,9 +16,14 @@ class RuntimeLock:
         self._path = path
         self._descriptor: int | None = None
 
-    def acquire(self) -> None:
-        """Take the lock or say who has it. Raises LockHeldError."""
+    def acquire(self, inherited: int | None = None) -> None:
+        """Take the lock or say who has it. Raises LockHeldError.
+
+        `inherited` is a descriptor by which the program before this one, in the same process, holds it.
+        """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if inherited is not None:
+            descriptor = _prefer(inherited, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -31,8 +36,20 @@ class RuntimeLock:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
+    def share(self) -> int:
+        """Another descriptor that holds the lock: it is given back when both are closed."""
+        assert self._descriptor is not None, "acquire() comes first"
+        return fcntl.fcntl(self._descriptor, fcntl.F_DUPFD_CLOEXEC, 0)
+
     def release(self) -> None:
         """Give the lock back. The file stays: deleting it would let two holders in."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _prefer(inherited: int, opened: int) -> int:
+    """The inherited one where it is of the same file, which somebody may have replaced; closes the other."""
+    is_same = os.path.sameopenfile(inherited, opened)
+    os.close(opened if is_same else inherited)
+    return inherited if is_same else opened

@@ -7,7 +7,6 @@ listens on the control socket; leaving it stops every service in reverse order.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -29,6 +28,8 @@ from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, Sta
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
+from blackhole_cg.kernel.inherited import Inheritance
+from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
@@ -45,6 +46,7 @@ from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -102,7 +104,9 @@ class Supervisor:
         self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
-        self._reloading = asyncio.Lock()
+        self.reloading = asyncio.Lock()
+        self.inherited = Inheritance()  # set it before open: what the program before this one has left
+        self.upgrade: Upgrade | None = None  # set it before open; without one this cannot be upgraded
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -131,7 +135,8 @@ class Supervisor:
         clock = loop_clock()
         self.paths.make()
         lock = RuntimeLock(self.paths.lock)
-        lock.acquire()
+        lock.acquire(self.inherited.take(LOCK))
+        self._lock = lock
         self._stack.callback(lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
@@ -139,7 +144,6 @@ class Supervisor:
         self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation(self.spec)
-        self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
         self.events = EventStore(database, on_append=self.tally.note)
@@ -155,17 +159,18 @@ class Supervisor:
         )
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
+        self._reap_orphans()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
         api = SupervisorApi(self, clock)
-        server = ControlServer(api, self.paths.socket, group=group)
-        await server.open()
-        self._stack.push_async_callback(server.close)
+        self._server = ControlServer(api, self.paths.socket, group=group)
+        await self._server.open(self.inherited.take(CONTROL_SOCKET))
+        self._stack.push_async_callback(self._server.close)
         metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
         await metrics.open()
         self._stack.push_async_callback(metrics.close)
-        _settle_memory()
+        settle_memory()
 
     async def _carry_on(self, clock: Clock) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -180,11 +185,15 @@ class Supervisor:
             self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
-        """Where orphans of services fall to us, they would stay zombies for ever."""
+        """Where orphans of services fall to us, they would stay zombies for ever.
+
+        Only once runs are taken over: those that have ended meanwhile would be taken for orphans.
+        """
         if self._host.subreaper:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
             self._stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
+            self._host.reap_strangers()
 
     # ---- operations ----
 
@@ -235,7 +244,7 @@ class Supervisor:
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        async with self._reloading:
+        async with self.reloading:
             new = config or await self._read_source()
             plan = compare(self.spec, new)
             old = self.spec.runtime
@@ -315,6 +324,10 @@ class Supervisor:
             runner.detach()
         await self._stack.aclose()
 
+    def share(self) -> dict[str, int]:
+        """By name, descriptors that the next program in this process needs, for the caller to close."""
+        return {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
         self.stopping = True
@@ -379,12 +392,3 @@ class Supervisor:
 
     def _run_id_of(self, name: str) -> int:
         return self.services.runners[name].status.run_id
-
-
-def _settle_memory() -> None:
-    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
-
-    Each round writes to every object it looks at; after a fork each such page has to be copied.
-    """
-    gc.collect()
-    gc.freeze()
