@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
@@ -181,10 +181,13 @@ class ControlClient:
         connection = _UnixConnection(self._socket_path)
         answered = False
         try:
-            connection.request(method, path)
-            unix_socket = connection.sock
-            unix_socket.settimeout(timeout_seconds)
-            response = connection.getresponse()
+            try:
+                response, unix_socket = _ask(connection, method, path, timeout_seconds)
+            except ConnectionError as cause:
+                if not _was_left_unread(cause, method):
+                    raise
+                connection.close()
+                response, unix_socket = _ask(connection, method, path, timeout_seconds)
             answered = True
             if endless:
                 unix_socket.settimeout(None)
@@ -221,6 +224,26 @@ class _UnixConnection(HTTPConnection):
             connection.close()
             raise _explain_connect(self._socket_path, cause) from cause
         self.sock = connection
+
+
+def _ask(
+    connection: _UnixConnection, method: str, path: str, timeout_seconds: float | None
+) -> tuple[HTTPResponse, socket.socket]:
+    connection.request(method, path)
+    unix_socket = connection.sock  # which the connection gives away when nothing follows the answer
+    unix_socket.settimeout(timeout_seconds)
+    return connection.getresponse(), unix_socket
+
+
+def _was_left_unread(cause: ConnectionError, method: str) -> bool:
+    """Whether it is safe to ask again, as after an upgrade that came just when we did.
+
+    A socket that is closed with something unread in it resets the connection; closed after it was read, the
+    connection merely ends. Source: net/unix/af_unix.c, unix_release_sock.
+    """
+    if isinstance(cause, RemoteDisconnected):
+        return method == "GET"
+    return isinstance(cause, ConnectionResetError | BrokenPipeError)
 
 
 def _join(names: Sequence[str] | Literal["*"]) -> str:

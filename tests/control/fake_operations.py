@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blackhole_cg.control import SOCKET_NAME
+from blackhole_cg.control.answers import answer_handed
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
@@ -111,6 +113,7 @@ class FakeOperations:
         self.log_failure: Exception | None = None
         self.stopping = False
         self.followers = 0
+        self.abandons = False  # an upgrade after which nobody answers
         self.gate = asyncio.Event()
         self.gate.set()
         self.changed = asyncio.Condition()
@@ -178,6 +181,18 @@ class FakeOperations:
             Change("new", ChangeKind.ADDED),
         )
         return Plan(changes, ("spare",), ("max_processes",), ("isolation",)).to_json()
+
+    async def upgrade(self, client: int) -> None:
+        """Answers as the next program would."""
+        self.calls.append(("upgrade", ()))
+        if self.failure:
+            os.close(client)
+            raise self.failure
+        if not self.abandons:
+            upgraded = {"pid": 4000, "version_before": "1.0.0", "version": "1.1.0", "services": {"web": 4242}}
+            answer_handed(client, upgraded)
+        else:
+            os.close(client)
 
     def host(self) -> HostFacts:
         controllers = {"pids": None, "memory": V1}
