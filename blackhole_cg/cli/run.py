@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from blackhole_cg.cli.logging_setup import LogFormat
     from blackhole_cg.core.spec import SupervisorSpec
+    from blackhole_cg.kernel.inherited import Inheritance
     from blackhole_cg.supervisor.paths import Paths
 
 
@@ -90,16 +91,18 @@ def run_command(**options: Any) -> None:
 
     from blackhole_cg.cli.logging_setup import set_up_logging
     from blackhole_cg.kernel.config_process import ConfigProcess
+    from blackhole_cg.kernel.inherited import Inheritance
 
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
+    inherited = Inheritance.receive(os.environ)
     paths = choose_paths(chosen)
     loader = ConfigProcess(chosen.config_file, paths.runtime_dir)
     import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
     spec = override(loader.result(), chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
-    asyncio.run(_serve(spec, paths, chosen, log))
+    asyncio.run(_serve(spec, paths, chosen, log, inherited))
 
 
 def enter_scope() -> None:
@@ -133,7 +136,9 @@ def override(spec: SupervisorSpec, options: RunOptions) -> SupervisorSpec:
     return replace(spec, runtime=replace(spec.runtime, isolation=Isolation(options.isolation)))
 
 
-async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler) -> None:
+async def _serve(
+    spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler, inherited: Inheritance
+) -> None:
     from blackhole_cg.cli.banner import render_banner
     from blackhole_cg.cli.foreground import Foreground
     from blackhole_cg.cli.terminal import Screen, screen_of
@@ -146,7 +151,17 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
     isolation = spec.runtime.isolation
-    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
+    manager = ServiceManager.from_environ(os.environ)
+    host = LinuxHost(
+        HostOptions(
+            paths.runtime_dir,
+            isolation,
+            options.cgroup_root,
+            subreaper=True,
+            inherited=inherited,
+            manager=manager,
+        )
+    )
 
     async def read_again() -> SupervisorSpec:
         from blackhole_cg.kernel.config_process import ConfigProcess
@@ -154,7 +169,6 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
         return override(await ConfigProcess(options.config_file, paths.runtime_dir).read(), options)
 
     supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=read_again)
-    manager = ServiceManager.from_environ(os.environ)
     reports = Reports(manager, supervisor.enabled_states)
     supervisor.on_change = reports.changed
 

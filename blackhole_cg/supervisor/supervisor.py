@@ -44,7 +44,7 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.takeover import release_sockets, take_over
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Supervisor:
         )
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
-        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
         api = SupervisorApi(self, clock)
@@ -176,6 +176,7 @@ class Supervisor:
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
         self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        release_sockets(self.services.runners, self._host, memory)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
@@ -331,6 +332,8 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            for name in names:
+                self._host.sockets.release(name)
             if not self._live():
                 self._states.clear()
             await self._stack.aclose()
