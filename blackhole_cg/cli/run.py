@@ -167,7 +167,17 @@ async def _serve(
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
     isolation = spec.runtime.isolation
-    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
+    manager = ServiceManager.from_environ(os.environ)
+    host = LinuxHost(
+        HostOptions(
+            paths.runtime_dir,
+            isolation,
+            options.cgroup_root,
+            subreaper=True,
+            inherited=handed.inherited,
+            manager=manager,
+        )
+    )
 
     async def read_again() -> SupervisorSpec:
         from blackhole_cg.kernel.config_process import ConfigProcess
@@ -175,7 +185,6 @@ async def _serve(
         return override(await ConfigProcess(options.config_file, paths.runtime_dir).read(), options)
 
     supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=read_again)
-    manager = ServiceManager.from_environ(os.environ)
     reports = Reports(manager, supervisor.enabled_states)
     supervisor.on_change = reports.changed
 

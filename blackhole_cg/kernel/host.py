@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,9 @@ from blackhole_cg.kernel.adopt import adopt_run, clear_leftovers
 from blackhole_cg.kernel.block import io_weight_mechanisms
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.facts import CgroupPlace, find_cgroup_place, read_host_facts
+from blackhole_cg.kernel.held_sockets import HeldSockets
 from blackhole_cg.kernel.identity import resolve_identity
+from blackhole_cg.kernel.inherited import Inheritance
 from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess
@@ -26,6 +28,7 @@ from blackhole_cg.kernel.pressure import PressureAlarms
 from blackhole_cg.kernel.probe_run import ProbeCommands
 from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
+from blackhole_cg.kernel.service_manager import ServiceManager
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
@@ -37,13 +40,16 @@ class HostOptions:
     """What the command line and the configuration say about the host.
 
     `cgroup_root` None looks for a place by itself. `subreaper` makes orphans of services fall to this
-    process; it is always on where services cannot have cgroups.
+    process; it is always on where services cannot have cgroups. `inherited` is what this process was handed
+    by its predecessor, for the caller to close, `manager` stores what the next one is to be handed.
     """
 
     runtime_dir: Path
     isolation: Isolation = Isolation.REQUIRED
     cgroup_root: str | None = None
     subreaper: bool = False
+    inherited: Inheritance = field(default_factory=Inheritance)
+    manager: ServiceManager = field(default_factory=lambda: ServiceManager(None, None, None))
 
 
 class LinuxHost:
@@ -63,6 +69,7 @@ class LinuxHost:
         self._launcher: Launcher | None = None
         self._commands: ProbeCommands | None = None
         self._alarms = PressureAlarms()
+        self._sockets = HeldSockets(options.manager)
 
     @property
     def facts(self) -> HostFacts:
@@ -96,6 +103,7 @@ class LinuxHost:
         Raises:
             CgroupError: the root cannot be claimed and `isolation: required` demands it.
         """
+        self._sockets.inherit(self._options.inherited)
         tree = self._claim()
         self._own_process = OwnProcess(self.subreaper)
         self._launcher = Launcher(
@@ -108,6 +116,7 @@ class LinuxHost:
             children=self._children,
             watch=self._watch,
             make_steps=self._make_steps,
+            sockets=self._sockets,
         )
         self._commands = ProbeCommands(self._launcher)
 
@@ -122,6 +131,11 @@ class LinuxHost:
         """Watches cgroups for a shortage of memory, and for stalls."""
         return self._alarms
 
+    @property
+    def sockets(self) -> HeldSockets:
+        """What is held for services."""
+        return self._sockets
+
     def launch(self, spec: ServiceSpec, run_id: int) -> LinuxRun:
         """Make the cgroup, write and verify its limits, and fork; needs a running event loop.
 
@@ -134,7 +148,10 @@ class LinuxHost:
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
         """Take over a run that an earlier supervisor began; None when its main process is gone."""
         assert self._launcher is not None, "open() comes first"
-        return adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        if run is not None:
+            self._sockets.recover(spec, run.processes())
+        return run
 
     async def clear(self, name: str) -> list[int]:
         """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
@@ -176,6 +193,7 @@ class LinuxHost:
         """Give back what `open` claimed: empty cgroup directories, descriptors."""
         self._watch.close()
         self._alarms.close()
+        self._sockets.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()
         if self._own_process is not None:

@@ -127,6 +127,15 @@ def laid_out(handed: Mapping[str, int]) -> Iterator[dict[str, str]]:
         yield environment
 
 
+def lift(descriptor: int, floor: int) -> int:
+    """The same with a number from `floor` on, close-on-exec. Raises OSError; the descriptor stays then."""
+    if descriptor >= floor:
+        return descriptor
+    lifted = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, floor)
+    os.close(descriptor)
+    return lifted
+
+
 def _copy_above(floor: int, descriptor: int, undo: contextlib.ExitStack) -> int:
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, floor)
     undo.callback(os.close, copy)

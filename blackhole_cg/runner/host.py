@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -99,6 +99,22 @@ class Commands(CommandRunner, Protocol):
         """Kill every command, and return when nothing of any is left."""
 
 
+class Sockets(Protocol):
+    """The sockets that are held for services: bound by `launch`, kept from run to run."""
+
+    def services(self) -> Collection[str]:
+        """The services for which something is held."""
+
+    def names(self, service: str) -> Collection[str]:
+        """The sockets that are held for a service."""
+
+    def handed_over(self) -> dict[str, int]:
+        """Copies by name, for the caller to close, for the next program in this process. Raises OSError."""
+
+    def release(self, service: str) -> None:
+        """Close what is held for a service: from now on nobody can connect."""
+
+
 class Host(Protocol):
     """A machine that can run services."""
 
@@ -122,6 +138,10 @@ class Host(Protocol):
     @property
     def alarms(self) -> Alarms:
         """What tells at once that a cgroup is short of memory, or stalls."""
+
+    @property
+    def sockets(self) -> Sockets:
+        """What is held for services, what an earlier supervisor held among it."""
 
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.

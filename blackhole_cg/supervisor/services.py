@@ -167,5 +167,7 @@ class Services:
 
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
+        if not runner.status.holds_sockets:
+            self._surroundings.host.sockets.release(runner.name)
         self._gate.note(runner)
         self._surroundings.changed(runner)

@@ -45,7 +45,7 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.takeover import release_sockets, take_over
 from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
 
@@ -160,7 +160,7 @@ class Supervisor:
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
         self._reap_orphans()
-        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
         api = SupervisorApi(self, clock)
@@ -181,6 +181,7 @@ class Supervisor:
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
         self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        release_sockets(self.services.runners, self._host, memory)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
@@ -326,7 +327,8 @@ class Supervisor:
 
     def share(self) -> dict[str, int]:
         """By name, descriptors that the next program in this process needs, for the caller to close."""
-        return {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        own = {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        return {**own, **self._host.sockets.handed_over()}
 
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
@@ -344,6 +346,8 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            for name in names:
+                self._host.sockets.release(name)
             if not self._live():
                 self._states.clear()
             await self._stack.aclose()

@@ -49,6 +49,17 @@ async def take_over(
     return adopted
 
 
+def release_sockets(runners: Mapping[str, ServiceRunner], host: Host, memory: Memory) -> None:
+    """Close what an earlier supervisor held for services that are gone, or wanted down by now."""
+    for name in host.sockets.services():
+        runner = runners.get(name)
+        if runner is not None:
+            known = name in memory.statuses and memory.boot_id == host.facts.boot_id
+            if runner.status.holds_sockets if known else runner.spec.enabled:
+                continue
+        host.sockets.release(name)
+
+
 def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceStatus, clock: Clock) -> None:
     stopped = replace(status, state=State.STOPPED, run_id=record.run_id, pid=None)
     runner.continue_from(stopped)

@@ -140,6 +140,25 @@ class FakeRun:
         self._exited.set_result(None)
 
 
+class FakeSockets:
+    """Bound by a launch, by name only."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, ...]] = {}
+
+    def services(self) -> list[str]:
+        return list(self.held)
+
+    def names(self, service: str) -> tuple[str, ...]:
+        return self.held.get(service, ())
+
+    def handed_over(self) -> dict[str, int]:
+        return {}
+
+    def release(self, service: str) -> None:
+        self.held.pop(service, None)
+
+
 class NoAlarms:
     """Nothing ever rings."""
 
@@ -160,6 +179,7 @@ class FakeHost:
         self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
         self.commands = FakeCommands()
+        self.sockets = FakeSockets()
         self._descriptors: list[int] = []
 
     subreaper = False
@@ -178,6 +198,8 @@ class FakeHost:
         behaviour = self.behaviours.get(spec.name, Behaviour())
         assert spec.name not in self.live, f"two live runs of {spec.name}"
         self.on_launch(spec)
+        if spec.sockets:
+            self.sockets.held[spec.name] = tuple(each.name for each in spec.sockets)
         if behaviour.launch_error:
             raise SpawnError(spec.name, behaviour.launch_error)
         run = FakeRun(self, spec, run_id, behaviour, pid=1000 + len(self.runs))

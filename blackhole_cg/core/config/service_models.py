@@ -24,6 +24,7 @@ from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, Re
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
+from blackhole_cg.core.config.socket_models import Socket, SocketName
 from blackhole_cg.core.words import Condition, Max, Priority, RestartWhen, ServiceType
 
 DEFAULT_COMMAND: Final = (
@@ -216,6 +217,11 @@ class Service(Section):
     )
     unix_socket: Annotated[str | None, Path] = key(None, "Socket it listens on; it is told the path.")
     tcp_port: Annotated[int | None, Whole(1, 65535)] = key(None, "Port it listens on; it is told the number.")
+    sockets: dict[SocketName, Socket] = Field(
+        default_factory=dict,
+        description="Sockets that the supervisor binds and holds; each run gets them, in this order, from "
+        "descriptor 3 on (LISTEN_FDS).",
+    )
     depends_on: Dependencies = Field(
         default_factory=dict,
         description="Services that come first: a list of names, or a mapping of names to a condition.",
