@@ -46,7 +46,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
     return LinuxRun(
         Birth(
             service=spec.name,
-            process=MainProcess(record.pid, pidfd, launcher.children),
+            process=MainProcess.taken_over(record.pid, pidfd, launcher.children),
             enclosure=enclosure,
             started_ticks=record.started_ticks,
             limits=_restore_limits(launcher, spec, record, enclosure),

@@ -176,6 +176,7 @@ class LinuxHost:
         """Give back what `open` claimed: empty cgroup directories, descriptors."""
         self._watch.close()
         self._alarms.close()
+        self._children.foreign.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()
         if self._own_process is not None:
