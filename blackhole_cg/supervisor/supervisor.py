@@ -175,7 +175,7 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        self._adopted = await take_over(self.services.runners, self._host, memory, clock, self.outputs)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
@@ -296,6 +296,11 @@ class Supervisor:
     def host_facts(self) -> HostFacts:
         """What this host can do."""
         return self._host.facts
+
+    @property
+    def host(self) -> Host:
+        """The machine itself."""
+        return self._host
 
     # ---- the end ----
 
