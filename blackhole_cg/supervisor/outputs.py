@@ -35,6 +35,7 @@ class Outputs:
         self._host = host
         self._paths = paths
         self._spools: dict[str, LogSpool] = {}
+        self._removed: list[str] = []
         self._console = console
         self._report = report
 
@@ -63,15 +64,20 @@ class Outputs:
             _log.warning("%s: its FIFOs were deleted; they are read through process %d", spec.name, run.pid)
             self.pumps[spec.name].read_from(streams)
 
-    def settle_removed(self) -> None:
-        """Take in what services have left that are not configured any more, and remove FIFOs and spools."""
+    def open_removed(self) -> None:
+        """Read on what services write that are not configured any more, and what they have left."""
         left = self._host.stream_names() | LogSpool.names(self._paths.spool_dir)
         for name in left - self.pumps.keys():
             try:
                 self.open(ServiceSpec(name=name, argv=(), data_dir="/", environment={}))
-                self.discard([name])
+                self._removed.append(name)
             except (BlackholeError, OSError) as error:
-                _log.warning("%s: cannot remove what it has left: %s", name, error)
+                _log.warning("%s: cannot read what it has left: %s", name, error)
+
+    def discard_removed(self) -> None:
+        """Close these again, once nothing of them runs any more, and remove their FIFOs and spools."""
+        self.discard(self._removed)
+        self._removed.clear()
 
     def discard(self, names: Iterable[str]) -> None:
         """Close the pumps of these services, which are down; of their files only the logs stay."""

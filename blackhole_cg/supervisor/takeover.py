@@ -35,8 +35,11 @@ class Outputs(Protocol):
     def rejoin(self, spec: ServiceSpec, run: Run) -> None:
         """See to it that what a run writes that was taken over is read, wherever it writes it."""
 
-    def settle_removed(self) -> None:
-        """Take in what services have left that are not configured any more, and remove their files."""
+    def open_removed(self) -> None:
+        """Read on what services write that are not configured any more, and what they have left."""
+
+    def discard_removed(self) -> None:
+        """Be done with these, once nothing of them runs any more, and remove their files."""
 
 
 async def take_over(
@@ -65,8 +68,10 @@ async def take_over(
             await _clear(host, name, "its main process is gone")
             _resume(runner, status)
     removed = memory.runs.keys() - runners.keys()
+    # Once the last process has it closed and nobody reads, what is in a FIFO is gone.
+    outputs.open_removed()
     await asyncio.gather(*(_end_removed(host, name) for name in removed))
-    outputs.settle_removed()
+    outputs.discard_removed()
     _tell_unknown(host, runners)
     return adopted
 
