@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "monitor": "monitor",
     "top": "top",
     "metrics": "metrics",
+    "cgroups": "cgroups",
 }
 """Command -> its module in this package, where it is found by its own name plus "_command"."""
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from blackhole_cg.cli.logging_setup import LogFormat
     from blackhole_cg.cli.succession import Departure, Handed
     from blackhole_cg.core.spec import SupervisorSpec
+    from blackhole_cg.kernel.host import LinuxHost
     from blackhole_cg.kernel.inherited import Inheritance
+    from blackhole_cg.kernel.service_manager import ServiceManager
     from blackhole_cg.supervisor.paths import Paths
 
 
@@ -151,6 +153,19 @@ def _take_handed(inherited: Inheritance) -> Handed:
     return Handed(inherited, os.environ.pop(VERSION_VARIABLE, None))
 
 
+def _make_host(
+    spec: SupervisorSpec,
+    paths: Paths,
+    options: RunOptions,
+    inherited: Inheritance,
+    manager: ServiceManager,
+) -> LinuxHost:
+    from blackhole_cg.kernel.host import HostOptions, LinuxHost
+
+    isolation, root = spec.runtime.isolation, options.cgroup_root
+    return LinuxHost(HostOptions(paths.runtime_dir, isolation, root, True, inherited, manager))
+
+
 async def _serve(
     spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler, handed: Handed
 ) -> Departure | None:
@@ -159,25 +174,14 @@ async def _serve(
     from blackhole_cg.cli.succession import Succession
     from blackhole_cg.cli.terminal import Screen, screen_of
     from blackhole_cg.cli.under_systemd import Reports
-    from blackhole_cg.kernel.host import HostOptions, LinuxHost
     from blackhole_cg.kernel.service_manager import ServiceManager
     from blackhole_cg.observe.console import Console
     from blackhole_cg.supervisor.supervisor import Supervisor
 
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
-    isolation = spec.runtime.isolation
     manager = ServiceManager.from_environ(os.environ)
-    host = LinuxHost(
-        HostOptions(
-            paths.runtime_dir,
-            isolation,
-            options.cgroup_root,
-            subreaper=True,
-            inherited=handed.inherited,
-            manager=manager,
-        )
-    )
+    host = _make_host(spec, paths, options, handed.inherited, manager)
 
     async def read_again() -> SupervisorSpec:
         from blackhole_cg.kernel.config_process import ConfigProcess

@@ -112,6 +112,6 @@ class Succession:
     def confirm(self) -> None:
         """The supervisor is open: what ran before runs on."""
         if self._handed.version is not None:
-            self._reports.ready()
+            self._reports.upgraded()
         infos = self._supervisor.all_services()
         self._handed.confirm({info.name: info.pid for info in infos if info.pid is not None})

@@ -81,6 +81,18 @@ class ControlClient:
         """What the supervisor's host can do."""
         return self._get("/v1/host")
 
+    def unknown_cgroups(self) -> list[JsonObject]:
+        """The cgroups below the supervisor's that belong to no service, and who is in them."""
+        cgroups: list[JsonObject] = self._get("/v1/host/cgroups")["unknown"]
+        return cgroups
+
+    def kill_cgroup(self, name: str) -> list[int]:
+        """Kill what is in one of those, and have it removed; the processes that were in it."""
+        path = f"/v1/host/cgroups/{_join([name])}/kill"
+        with self._exchange("POST", path, timeout_seconds=None) as response:
+            pids: list[int] = json.load(response)["killed"]
+            return pids
+
     def metrics(self) -> str:
         """The metrics of all services, in Prometheus' text format."""
         with self._exchange("GET", "/metrics", _ANSWER_TIMEOUT_SECONDS) as response:

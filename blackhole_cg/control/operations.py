@@ -99,6 +99,16 @@ class Operations(Protocol):
     def host(self) -> HostFacts:
         """What this host can do."""
 
+    def unknown_cgroups(self) -> Sequence[dict[str, Any]]:
+        """The cgroups below the supervisor's that belong to no live run, and who is in them."""
+
+    async def kill_cgroup(self, name: str) -> Sequence[int]:
+        """Kill what is in one of those, and remove it; the processes that were in it.
+
+        Raises:
+            OperationError: there is no such.
+        """
+
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None
     ) -> Sequence[EventRecord]:

@@ -84,6 +84,7 @@ class ControlServer:
             ("GET", "/healthz", self._get_healthz),
             ("GET", "/metrics", self._get_metrics),
             ("GET", "/v1/host", self._get_host),
+            ("GET", "/v1/host/cgroups", self._get_cgroups),
             ("GET", "/v1/services", self._get_services),
             ("GET", "/v1/services/{name}", self._get_service),
             ("GET", "/v1/services/{name}/logs", self._get_logs),
@@ -96,6 +97,7 @@ class ControlServer:
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
             ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
             ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
+            ("POST", "/v1/host/cgroups/{name}/kill", self._kill_cgroup),
             ("POST", "/v1/reload", self._reload),
             ("POST", "/v1/upgrade", self._upgrade),
         ]
@@ -177,6 +179,15 @@ class ControlServer:
     async def _get_host(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         return answer(self._operations.host().to_json())
+
+    async def _get_cgroups(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return answer({"unknown": self._operations.unknown_cgroups()})
+
+    async def _kill_cgroup(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        self._refuse_when_stopping()
+        return answer({"killed": await self._operations.kill_cgroup(request.match_info["name"])})
 
     async def _get_services(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, Stream
 from blackhole_cg.errors import CgroupError, KernelError
-from blackhole_cg.kernel.adopt import adopt_run, clear_leftovers
+from blackhole_cg.kernel.adopt import adopt_run, clear_leftovers, identify_run
 from blackhole_cg.kernel.block import io_weight_mechanisms
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.facts import CgroupPlace, find_cgroup_place, read_host_facts
@@ -153,14 +153,26 @@ class LinuxHost:
             self._sockets.recover(spec, run.processes())
         return run
 
-    async def clear(self, name: str) -> list[int]:
-        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        """A record of the service's live run, where none is left; None without certainty."""
+        assert self._launcher is not None, "open() comes first"
+        return identify_run(self._launcher, self._facts.boot_id, spec, run_id)
+
+    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, or the one of this name, and who is in them."""
+        tree = self._launcher.tree if self._launcher else None
+        return tree.occupants(name) if tree else {}
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
+        """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        They are killed, with patience only once they have not heeded SIGTERM for so long.
 
         Raises:
             CgroupError: it cannot be removed.
         """
         assert self._launcher is not None, "open() comes first"
-        return await clear_leftovers(self._launcher, name)
+        return await clear_leftovers(self._launcher, name, patience_seconds)
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
         """Create the service's FIFOs if need be and return non-blocking descriptors to read them.
@@ -180,6 +192,17 @@ class LinuxHost:
                 raise KernelError("open", path, cause.errno or 0) from cause
         return opened
 
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        """Descriptors of the FIFOs that a live run has open and that have lost their names, for the caller.
+
+        Later runs of the service get these FIFOs too. `pids` are its processes, the main one first.
+        """
+        return self._streams.find_lost(spec.name, pids)
+
+    def stream_names(self) -> set[str]:
+        """Whose FIFOs there are."""
+        return self._streams.names()
+
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""
         for name in names:
@@ -194,6 +217,8 @@ class LinuxHost:
         self._watch.close()
         self._alarms.close()
         self._sockets.close()
+        self._children.foreign.close()
+        self._streams.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()
         if self._own_process is not None:

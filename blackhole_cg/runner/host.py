@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -158,8 +158,16 @@ class Host(Protocol):
         Same boot, same process (not merely its number), and still in the service's cgroup.
         """
 
-    async def clear(self, name: str) -> list[int]:
-        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        """A record of the service's live run, where none is left; None without certainty."""
+
+    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, or the one of this name, and who is in them."""
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
+        """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        They are killed, with patience only once they have not heeded SIGTERM for so long.
 
         Raises:
             CgroupError: it cannot be removed.
@@ -174,6 +182,15 @@ class Host(Protocol):
     @property
     def commands(self) -> Commands:
         """Runs the commands of exec probes, once the host is open."""
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        """Descriptors of the FIFOs that a live run has open and that have lost their names, for the caller.
+
+        Later runs of the service get these FIFOs too. `pids` are its processes, the main one first.
+        """
+
+    def stream_names(self) -> set[str]:
+        """Whose FIFOs there are."""
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

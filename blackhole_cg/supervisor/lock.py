@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blackhole_cg.errors import LockHeldError
+from blackhole_cg.runner.clock import wall_text
 
 
 class RuntimeLock:
-    """An flock on a file that names its holder."""
+    """An flock on a file that names its holder, and since when it holds it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,13 +29,12 @@ class RuntimeLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder, _, since = os.pread(descriptor, 64, 0).decode(errors="replace").strip().partition(" ")
             os.close(descriptor)
-            raise LockHeldError(
-                f"cannot start: a supervisor with pid {holder} already runs on {self._path.parent}"
-            ) from None
+            who = f"a supervisor with pid {holder or 'unknown'} already runs on {self._path.parent}"
+            raise LockHeldError(f"cannot start: {who}" + (f", since {since}" if since else "")) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {wall_text(datetime.now(UTC))}\n".encode(), 0)
         self._descriptor = descriptor
 
     def share(self) -> int:

@@ -134,10 +134,9 @@ class Supervisor:
     async def _open(self) -> None:
         clock = loop_clock()
         self.paths.make()
-        lock = RuntimeLock(self.paths.lock)
-        lock.acquire(self.inherited.take(LOCK))
-        self._lock = lock
-        self._stack.callback(lock.release)
+        self._lock = RuntimeLock(self.paths.lock)
+        self._lock.acquire(self.inherited.take(LOCK))
+        self._stack.callback(self._lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
         await self._host.commands.clear()
@@ -180,16 +179,13 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
+        self._adopted = await take_over(self.services.runners, self._host, memory, clock, self.outputs)
         release_sockets(self.services.runners, self._host, memory)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
-        """Where orphans of services fall to us, they would stay zombies for ever.
-
-        Only once runs are taken over: those that have ended meanwhile would be taken for orphans.
-        """
+        """They would stay zombies. Only once runs are taken over, which would pass for orphans till then."""
         if self._host.subreaper:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
@@ -306,6 +302,11 @@ class Supervisor:
     def host_facts(self) -> HostFacts:
         """What this host can do."""
         return self._host.facts
+
+    @property
+    def host(self) -> Host:
+        """The machine itself."""
+        return self._host
 
     # ---- the end ----
 

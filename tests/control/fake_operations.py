@@ -18,7 +18,7 @@ from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.core.probe_spec import ProbeKind
-from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.errors import OperationError, UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.observe.probes.schedule import ProbeFacts
@@ -197,6 +197,14 @@ class FakeOperations:
     def host(self) -> HostFacts:
         controllers = {"pids": None, "memory": V1}
         return HostFacts("boot", "6.1.0", 4096, "/sys/fs/cgroup", "/sys/fs/cgroup/bh", None, controllers)
+
+    def unknown_cgroups(self) -> list[dict[str, Any]]:
+        return [{"name": "old", "path": "/sys/fs/cgroup/bh/old", "pids": [7, 8]}]
+
+    async def kill_cgroup(self, name: str) -> list[int]:
+        if name != "old":
+            raise OperationError(f"there is no cgroup '{name}' that belongs to no service")
+        return [7, 8]
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -212,7 +212,13 @@ class FakeHost:
         run = self.live.get(spec.name)
         return run if run is not None and run.live and run.pid == record.pid else None
 
-    async def clear(self, name: str) -> list[int]:
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        return None
+
+    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
+        return {each: run.processes() for each, run in self.live.items() if name in (None, each)}
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         run = self.live.pop(name, None)
         return [] if run is None else [run.pid]
 
@@ -230,6 +236,12 @@ class FakeHost:
             self._descriptors.append(writer)
             streams[stream] = reader
         return streams
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        return {}
+
+    def stream_names(self) -> set[str]:
+        return set()
 
     def remove_streams(self, names: Iterable[str]) -> None:
         pass

@@ -164,15 +164,13 @@ def test_an_upgrade_keeps_the_unit_active_with_the_same_process_and_feeds_its_wa
     system.run("blackhole-cg", "upgrade")
     assert (show("ActiveState"), show("MainPID"), show("NRestarts")) == ("active", main, "0")
     check_same(before)
+    assert show("WatchdogUSec") == "30s", "as it was"
     fed = int(show("WatchdogTimestampMonotonic"))
     eventually(lambda: int(show("WatchdogTimestampMonotonic")) > fed, "the watchdog is fed again", 60)
     os.kill(before["web"]["pid"], 9)
     ended = eventually(lambda: services()["web"]["last_exit"], "web has ended", 60)
     assert ended["signal"] == 9, "it was still a child of the supervisor"
-    journal = system.journal()
-    assert "in the same process" in journal
-    main_config = CONFIG.read_text()
-    CONFIG.write_text(main_config.replace("depends_on", "depend_on"))
+    CONFIG.write_text(CONFIG.read_text().replace("depends_on", "depend_on"))
     assert system.run("blackhole-cg", "upgrade", check=False).returncode != 0
     assert (show("ActiveState"), show("MainPID")) == ("active", main)
     systemctl("stop", UNIT)

@@ -17,7 +17,7 @@ from tests.support.footprint import children, memory_kib, open_descriptors
 from tests.support.live import COMMAND, ROOT, Live, alive
 from tests.support.waiting import eventually
 
-UPGRADES = int(os.environ.get("BLACKHOLE_CG_UPGRADES", "4"))
+UPGRADES = int(os.environ.get("BLACKHOLE_CG_UPGRADES", "3"))
 """How often one supervisor is upgraded in the test for leaks; 20 take minutes on a slow machine."""
 
 NEW = "import blackhole_cg; blackhole_cg.__version__ = '9.9.9'"
