@@ -162,7 +162,28 @@ class ControlClient:
     def follow_events(
         self, service: str | None = None, *, after: int | None = None, tail: int | None = None
     ) -> Iterator[JsonObject]:
-        """Events as they happen; first those after an id, or the newest `tail` of the stored ones."""
+        """Events as they happen; first those after an id, or the newest `tail` of the stored ones.
+
+        Goes on over an upgrade without losing one; ends when the supervisor does.
+        """
+        if after is None and not tail:  # to know where to go on, should nothing happen before an upgrade
+            stored, tail = self.events(service, tail=1), None
+            after = stored[-1]["id"] if stored else 0
+        seen = 0
+        for event in self._follow_events(service, after, tail):
+            seen = event["id"]
+            yield event
+        while True:  # a supervisor that ends takes its socket away, one that is upgraded leaves it
+            try:
+                for event in self._follow_events(service, seen or after or 0, None):
+                    seen = event["id"]
+                    yield event
+            except NoSupervisorError:
+                return
+
+    def _follow_events(
+        self, service: str | None, after: int | None, tail: int | None
+    ) -> Iterator[JsonObject]:
         query = _encode_query({"service": service, "after": after, "tail": tail, "follow": 1})
         for line in self._stream_lines(f"/v1/events{query}", endless=True):
             if line.startswith(b"data:"):  # the data repeats the id; the rest is blank

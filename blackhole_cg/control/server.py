@@ -124,7 +124,8 @@ class ControlServer:
         if listener is None:
             listener = bind_control_socket(self._socket_path, self._access)
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        self._site = web.SockSite(runner, listener)
+        await self._site.start()
         self._runner, self._listener = runner, listener
 
     def share(self) -> int:
@@ -137,7 +138,9 @@ class ControlServer:
         """Take the socket away, end every stream, give operations a moment, and answer what is left."""
         if self._runner is None:
             return
-        if not self._is_shared:
+        if self._is_shared:
+            await self._site.stop()  # before streams end: whoever asks again is to wait for the next program
+        else:
             self._socket_path.unlink(missing_ok=True)
         self._streams.end_all()
         if self._wishes:
