@@ -10,6 +10,8 @@ from blackhole_cg.core.record import parse_run, parse_status
 from blackhole_cg.errors import StoreError
 from blackhole_cg.observe.database import APPLICATION_ID, MIGRATIONS
 
+_HAS_MEMORY = "SELECT 1 FROM sqlite_schema WHERE name = 'memory'"  # not so in the first versions
+_MEMORY = "SELECT kind, name, text FROM memory"
 _PARSERS = {"status": parse_status, "run": parse_run}
 
 
@@ -24,7 +26,7 @@ def check_state(path: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             _check_schema(path, database)
-            rows = database.execute("SELECT kind, name, text FROM memory").fetchall()
+            rows = database.execute(_MEMORY).fetchall() if database.execute(_HAS_MEMORY).fetchone() else []
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {path}: {error}") from error
     for kind, name, text in rows:
