@@ -128,7 +128,7 @@ class Live:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=180,
             env={**os.environ, "BLACKHOLE_CG_RUNTIME_DIR": str(self.runtime_dir)},
             check=False,
         )

@@ -18,6 +18,8 @@ from tests.support.footprint import children, memory_kib, open_descriptors
 from tests.support.live import COMMAND, ROOT, Live, alive
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.timeout(900)
+
 UPGRADES = int(os.environ.get("BLACKHOLE_CG_UPGRADES", "3"))
 """How often one supervisor is upgraded in the test for leaks; 20 take minutes on a slow machine."""
 
@@ -80,7 +82,6 @@ def footprint(live: Live) -> tuple[int, list[str]]:
     )
 
 
-@pytest.mark.timeout(900)
 def test_services_do_not_notice_any_number_of_upgrades(installed):
     port = free_port()
     live, program = installed(
