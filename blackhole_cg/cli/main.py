@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "run": "run",
     "check": "check",
     "config": "config",
+    "import": "import_files",
     "status": "status",
     "health": "health",
     "start": "change",

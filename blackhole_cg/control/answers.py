@@ -17,6 +17,7 @@ from blackhole_cg.errors import (
     BlackholeError,
     ConfigError,
     ControlError,
+    DependentsError,
     IsolationError,
     OperationError,
     UnknownServiceError,
@@ -30,6 +31,7 @@ _STATUS_OF_KIND: Final = {
     "invalid_config": 422,
     "method_not_allowed": 405,
     "operation_failed": 409,
+    "dependents": 409,
     "too_large": 413,
     "stopping": 503,
 }
@@ -48,6 +50,8 @@ def kind_of(error: BlackholeError) -> str:
         return error.kind
     if isinstance(error, UnknownServiceError):
         return "unknown_service"
+    if isinstance(error, DependentsError):
+        return "dependents"
     if isinstance(error, ConfigError):
         return "invalid_config"
     return "operation_failed" if isinstance(error, OperationError | IsolationError) else "internal"

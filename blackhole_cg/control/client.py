@@ -98,14 +98,16 @@ class ControlClient:
         with self._exchange("GET", "/metrics", _ANSWER_TIMEOUT_SECONDS) as response:
             return response.read().decode()
 
-    def change(self, action: Action, names: Sequence[str] | Literal["*"]) -> list[JsonObject]:
+    def change(
+        self, action: Action, names: Sequence[str] | Literal["*"], *, dependents: str | None = None
+    ) -> list[JsonObject]:
         """Start, stop, restart or reset services as one operation; return them once it is done.
 
-        Waits for as long as the operation takes. To stop waiting does not take the wish back.
+        Waits for as long as the operation takes. To stop waiting does not take the wish back. For a stop
+        `dependents` says what becomes of running services that need one of these: refuse, stop or leave.
         """
-        with self._exchange(
-            "POST", f"/v1/services/{_join(names)}/{action}", timeout_seconds=None
-        ) as response:
+        path = f"/v1/services/{_join(names)}/{action}{_encode_query({'dependents': dependents})}"
+        with self._exchange("POST", path, timeout_seconds=None) as response:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.words import Dependents
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
 
@@ -61,10 +62,11 @@ class Operations(Protocol):
             OperationError: one did not, or a newer wish superseded this one.
         """
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop these services, or all of them; return once nothing is left of them.
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        """Stop these services, or all of them; return their names once nothing is left of them.
 
         Raises:
+            DependentsError: others need one of them, and `dependents` does not say what of those.
             OperationError: a newer wish superseded this one.
         """
 

@@ -34,7 +34,7 @@ from blackhole_cg.control.queries import (
     parse_count,
     parse_flag,
     parse_since,
-    parse_stream,
+    parse_word,
 )
 from blackhole_cg.control.streams import (
     EVENT_STREAM,
@@ -46,6 +46,7 @@ from blackhole_cg.control.streams import (
     encode_lines,
 )
 from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.words import Dependents, Stream
 from blackhole_cg.errors import (
     BlackholeError,
     ControlError,
@@ -236,7 +237,7 @@ class ControlServer:
         query = LogQuery(
             tail=parse_count(request.query, "tail"),
             since=parse_since(request.query, "since", datetime.now(UTC)),
-            stream=parse_stream(request.query, "stream"),
+            stream=parse_word(request.query, "stream", Stream),
         )
         if parse_flag(request.query, "follow"):
             return await self._streams.send(request, NDJSON, self._operations.follow_logs(name, query))
@@ -282,7 +283,9 @@ class ControlServer:
             self._check_name(service)
 
     async def _change(self, action: str, request: web.Request) -> web.StreamResponse:
-        check_known(request.query, ())
+        is_stop = action == "stop"
+        check_known(request.query, ("dependents",) if is_stop else ())
+        more = (parse_word(request.query, "dependents", Dependents) or Dependents.REFUSE,) if is_stop else ()
         await request.read()  # it has no meaning, but an endless one is refused
         names = self._select(request.match_info["names"])
         self._refuse_when_stopping()
@@ -293,7 +296,7 @@ class ControlServer:
         if action == "reset":
             self._operations.reset(names)
         else:
-            await self._outlive(getattr(self._operations, action)(names))
+            names = await self._outlive(getattr(self._operations, action)(names, *more)) or names
         names = names or list(self._operations.names())
         return answer({"services": [self._operations.service(name).to_json() for name in names]})
 

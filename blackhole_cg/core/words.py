@@ -105,6 +105,14 @@ class Overcommit(StrEnum):
     REFUSE = "refuse"
 
 
+class Dependents(StrEnum):
+    """What a stop does about running services that need one it stops."""
+
+    REFUSE = "refuse"
+    STOP = "stop"
+    LEAVE = "leave"
+
+
 class Stream(StrEnum):
     """Which of a service's two outputs a line came from."""
 

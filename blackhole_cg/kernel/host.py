@@ -150,6 +150,7 @@ class LinuxHost:
         assert self._launcher is not None, "open() comes first"
         run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
         if run is not None:
+            run.recover(spec)
             self._sockets.recover(spec, run.processes())
         return run
 

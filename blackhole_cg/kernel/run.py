@@ -11,8 +11,11 @@ from pathlib import Path
 
 from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
-from blackhole_cg.errors import SpawnError
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.weights import show_weight
+from blackhole_cg.errors import KernelError, SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.freezer import Freezer
 from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
@@ -182,10 +185,32 @@ class LinuxRun:
     async def adjust(self, action: Action) -> None:
         """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
         await self._enclosure.adjust(action)
+        for name, weight in (("cpu_weight", action.cpu_weight), ("io_weight", action.io_weight)):
+            if weight is not None:
+                self._show_weight(name, weight)
+
+    def recover(self, spec: ServiceSpec) -> None:
+        """End what an earlier supervisor did to the run for a time: a hold, a weight changed by a rule."""
+        try:
+            self._enclosure.recover(keep_cpu_weight=spec.limits.cpu_weight is not None)
+        except KernelError as error:
+            log.error("%s: %s", spec.name, error)
+
+    def _show_weight(self, name: str, weight: int) -> None:
+        state = show_weight(self._birth.limits.get(name), weight)
+        if state is None:
+            self._limits.pop(name, None)
+        else:
+            self._limits[name] = state
 
     def thaw(self) -> None:
         """Let the run go on, if it is frozen. Raises KernelError."""
         self._enclosure.thaw()
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None without a cgroup."""
+        return self._enclosure.freezer
 
     def usage(self) -> Usage:
         """What the run uses now."""

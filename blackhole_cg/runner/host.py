@@ -17,6 +17,23 @@ from blackhole_cg.observe.monitor.monitor import Alarms
 from blackhole_cg.observe.probes.exec import CommandRunner
 
 
+class Freezer(Protocol):
+    """What can hold a run for moments. What it has frozen goes on when the run is thawed or let go of."""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot; None when it can."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the run has used. Raises KernelError."""
+
+    def hold(self) -> None:
+        """Freeze the run, unless somebody else has. Raises KernelError."""
+
+    def let_go(self) -> None:
+        """End what `hold` did, and nothing else. Raises KernelError."""
+
+
 class Run(Protocol):
     """One live run as the kernel knows it: a main process and the cgroup it lives in."""
 
@@ -78,6 +95,10 @@ class Run(Protocol):
 
     def thaw(self) -> None:
         """Let the run go on, if it is frozen: nothing but SIGKILL reaches it before. Raises KernelError."""
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None when nothing can."""
 
     def usage(self) -> Usage:
         """What the run uses now."""

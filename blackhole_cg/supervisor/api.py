@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import Dependents, State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.runner.clock import Clock
@@ -77,9 +77,9 @@ class SupervisorApi:
         """Start these, or all enabled ones when none is named."""
         await self._supervisor.start(*names)
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop these, or all when none is named."""
-        await self._supervisor.stop(*names)
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        """Stop these, or all when none is named; those it was about."""
+        return await self._supervisor.stop(*names, dependents=dependents)
 
     async def restart(self, names: Sequence[str]) -> None:
         """Restart these, or all enabled ones when none is named."""

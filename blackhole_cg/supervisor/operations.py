@@ -114,6 +114,17 @@ class Operations:
             self._runners[name].post(StartRequested())
         await self._await_started(_Start(claim, set(waits_for), fresh if undo else []))
 
+    def dependents_of(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Of these services each that is up, with the others that are up and need it, in start order."""
+        names = set(names)
+        found: dict[str, list[str]] = {}
+        for name in self._topology.sort(names):
+            needed_by = self._topology.dependents(name) - names
+            up = [each for each in self._topology.sort(needed_by) if self._is_up_or_coming(each)]
+            if up and self._is_up_or_coming(name):
+                found[name] = up
+        return found
+
     @_counted
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"
@@ -212,6 +223,9 @@ class Operations:
         return await asyncio.gather(*(act_in_turn(name) for name in names))
 
     # ---- start ----
+
+    def _is_up_or_coming(self, name: str) -> bool:
+        return self._runners[name].status.state in _UP_OR_ON_THE_WAY
 
     def _must_begin(self, name: str, asked: bool, again: bool) -> bool:
         """Whether this start has to start a service; one that is only needed may finish its backoff."""

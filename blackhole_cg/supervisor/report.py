@@ -13,6 +13,7 @@ from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.throttling import say_throttled
 
 
 class Counters(Protocol):
@@ -93,6 +94,8 @@ class Reporter:
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
         limits = runner.run.limits if runner.run else runner.last_limits
+        if "cpu_max" in limits:
+            limits = {**limits, "cpu_max": say_throttled(runner, limits["cpu_max"])}
         if not builtin_rules(runner.spec.limits, limits):
             return limits
         memory = limits["memory_max"]

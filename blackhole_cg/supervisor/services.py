@@ -13,8 +13,8 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import Reason
-from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.core.words import Dependents, Reason
+from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.runner.service import Output, ServiceRunner
@@ -22,6 +22,8 @@ from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
 
 _log = logging.getLogger(__name__)
+
+_MAX_NAMED = 10
 
 
 class EventSink(Protocol):
@@ -107,6 +109,17 @@ class Services:
         """The same names, each once, all of them known. Raises UnknownServiceError."""
         return [self.runner(name).name for name in dict.fromkeys(names)]
 
+    def with_dependents(self, names: Sequence[str], dependents: Dependents) -> list[str]:
+        """The services that a stop of these is about. Raises DependentsError where it would harm others."""
+        affected = self.operations.dependents_of(names)
+        if dependents is Dependents.STOP:
+            return list(dict.fromkeys([*names, *(each for others in affected.values() for each in others)]))
+        if affected and dependents is Dependents.REFUSE:
+            raise DependentsError(
+                "\n".join(f"cannot stop '{name}': {_listed(others)} it" for name, others in affected.items())
+            )
+        return list(names)
+
     def reset(self, names: Sequence[str]) -> None:
         """Forget failures and restart histories."""
         for name in names:
@@ -171,3 +184,12 @@ class Services:
             self._surroundings.host.sockets.release(runner.name)
         self._gate.note(runner)
         self._surroundings.changed(runner)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "'web' depends on", "'web', 'api' and 12 more depend on"."""
+    shown = [f"'{name}'" for name in names[:_MAX_NAMED]]
+    if len(names) > _MAX_NAMED:
+        shown.append(f"{len(names) - _MAX_NAMED} more")
+    text = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return f"{text} {'depends' if len(names) == 1 else 'depend'} on"

@@ -24,7 +24,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
-from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Desired, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError, StoreError
 from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
@@ -96,8 +96,7 @@ class Supervisor:
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
-        isolation = self.spec.runtime.isolation
-        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, self.spec.runtime.isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
@@ -161,9 +160,8 @@ class Supervisor:
         self._reap_orphans()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
         self._notes.limits(problems)
-        group = self.spec.runtime.control_group
         api = SupervisorApi(self, clock)
-        self._server = ControlServer(api, self.paths.socket, group=group)
+        self._server = ControlServer(api, self.paths.socket, self.spec.runtime.control_group)
         await self._server.open(self.inherited.take(CONTROL_SOCKET))
         self._stack.push_async_callback(self._server.close)
         metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
@@ -207,15 +205,18 @@ class Supervisor:
         # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
         await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
 
-    async def stop(self, *names: str) -> None:
-        """Stop services, dependents first; all when none is named.
+    async def stop(self, *names: str, dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        """Stop services, dependents first; all when none is named. Those it was about.
 
         Raises:
             UnknownServiceError: no such service.
+            DependentsError: running services need one of them, and `dependents` does not say what of those.
             OperationError: a newer wish wants one of them up.
         """
         asked = self._accept(names) if names else list(self.services.runners)
-        await self.services.operations.stop(asked)
+        going = self.services.with_dependents(asked, dependents)
+        await self.services.operations.stop(going)
+        return going
 
     async def restart(self, *names: str) -> None:
         """Stop services in reverse order and start them again; all enabled ones when none is named.

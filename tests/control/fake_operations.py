@@ -18,6 +18,7 @@ from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.core.probe_spec import ProbeKind
+from blackhole_cg.core.words import Dependents
 from blackhole_cg.errors import OperationError, UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
@@ -161,8 +162,10 @@ class FakeOperations:
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)
 
-    async def stop(self, names: Sequence[str]) -> None:
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        self.dependents = dependents
         await self._change("stop", names, state="stopped", pid=None)
+        return list(names)
 
     async def restart(self, names: Sequence[str]) -> None:
         await self._change("restart", names, state="running", pid=4244)

@@ -119,6 +119,8 @@ class FakeRun:
     def thaw(self) -> None:
         self.thawed += 1
 
+    freezer = None
+
     def usage(self) -> Usage:
         return Usage(1.0, 4096, 1)
 
