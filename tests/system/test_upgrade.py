@@ -74,7 +74,7 @@ def connect(port: int) -> None:
 
 
 def asked_meanwhile(live: Live) -> None:
-    """Is answered; on a machine so busy that a start takes longer than a client waits, at least not refused."""
+    """Is answered; on a machine so busy that a start takes longer than a client waits, not refused."""
     done = live.cli("status", "--json", check=False)
     if done.returncode:
         assert "no answer within" in done.stderr
