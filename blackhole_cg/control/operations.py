@@ -105,8 +105,28 @@ class Operations(Protocol):
     def configurations(self) -> list[dict[str, Any]]:
         """The configurations that were applied last, oldest first; the last one is in effect."""
 
+    async def upgrade(self, client: int) -> None:
+        """Make sure that the next program can carry on, then let this one end in its favour.
+
+        Args:
+            client: a descriptor of the connection on which the next program answers; closed in every case.
+
+        Raises:
+            OperationError: it cannot; nothing has changed.
+        """
+
     def host(self) -> HostFacts:
         """What this host can do."""
+
+    def unknown_cgroups(self) -> Sequence[dict[str, Any]]:
+        """The cgroups below the supervisor's that belong to no live run, and who is in them."""
+
+    async def kill_cgroup(self, name: str) -> Sequence[int]:
+        """Kill what is in one of those, and remove it; the processes that were in it.
+
+        Raises:
+            OperationError: there is no such.
+        """
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

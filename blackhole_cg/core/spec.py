@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from blackhole_cg.core.monitor_spec import MonitorSpec
 from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
+from blackhole_cg.core.socket_spec import SocketSpec
 from blackhole_cg.core.words import Auto, Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
 
 
@@ -104,6 +105,7 @@ class ServiceSpec:
     log_level: str = "info"
     unix_socket: str | None = None
     tcp_port: int | Auto | None = None  # auto: `core.ports.with_port` fills it in at the start of a run
+    sockets: tuple[SocketSpec, ...] = ()  # bound by the supervisor, handed to every run
     depends_on: Mapping[str, Condition] = field(default_factory=dict)
     limits: ResourceLimits = ResourceLimits()
     oom_score_adj: int = 0

@@ -22,6 +22,7 @@ from blackhole_cg.core.config import (
 )
 from blackhole_cg.core.config.tree import KeyPath, Sequence
 from blackhole_cg.core.config.yaml_text import MAX_FILE_BYTES
+from blackhole_cg.core.socket_spec import SocketKind
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.units import format_size, shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
@@ -242,4 +243,20 @@ def _notify_socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagn
         yield loaded.diagnostic(("services", service.name, "type"), message)
 
 
-_CHECKS: Final = (_program, _accounts, _data_dir, _socket, _notify_socket)
+def _held_sockets(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+    for socket in service.sockets:
+        path: KeyPath = ("services", service.name, "sockets", socket.name)
+        length = len(os.fsencode(socket.address))
+        if socket.kind is SocketKind.UNIX and length > MAX_SOCKET_PATH_BYTES:
+            message = f"the path has {length} bytes (accepted: up to {MAX_SOCKET_PATH_BYTES})"
+            yield loaded.diagnostic((*path, "unix"), message)
+        for key, kind, account, find in (
+            ("owner", "user", socket.owner, _find_user),
+            ("group", "group", socket.group, _find_group),
+        ):
+            if account is not None and loaded.has_written((*path, key)) and find(account) is None:
+                shown = shorten(loaded.secrets.get((*path, key), account))
+                yield loaded.diagnostic((*path, key), f"there is no {kind} '{shown}' on this host")
+
+
+_CHECKS: Final = (_program, _accounts, _data_dir, _socket, _notify_socket, _held_sockets)

@@ -7,8 +7,9 @@ import errno
 import os
 import resource
 import signal
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from blackhole_cg.errors import CgroupError, SpawnError
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
+from blackhole_cg.kernel.held_sockets import HeldSockets
 from blackhole_cg.kernel.identity import Identity, resolve_identity
+from blackhole_cg.kernel.inherited import FIRST_FD, lift
 from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.notify_socket import NotifySocket
@@ -67,11 +70,14 @@ class Launcher:
     children: Children
     watch: EmptinessWatch
     make_steps: StepTable
+    sockets: HeldSockets
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as passing:
             prepared = self._prepare(spec)
+            sockets = self.sockets.prepare(spec, prepared.identity)
+            prepared.environment.update(_listen_environment(sockets))
             prepare_data_dir(spec, prepared.identity, self.abilities.identity)
             config_file = write_handed_config(spec, prepared.identity, self.abilities.identity)
             if config_file is not None:
@@ -81,9 +87,9 @@ class Launcher:
                 undo.callback(notify_socket.close)
             cgroup = self._make_cgroup(spec, undo)
             limits = self.limit_writer.apply(spec, cgroup)
-            report = _attempt(spec.name, "make a pipe", Report)
+            report = _attempt(spec.name, "make a pipe", partial(Report, FIRST_FD + len(sockets)))
             undo.callback(report.close)
-            descriptors = self._descriptors(prepared, cgroup, passing, report)
+            descriptors = self._descriptors(prepared, cgroup, passing, report, sockets.values())
             steps = self.make_steps(prepared, descriptors)
             promised = self._promised(spec, prepared)
             spawned = fork_child(spec.name, steps, report, prepared.caught_signals)
@@ -178,12 +184,19 @@ class Launcher:
             existing.close()
 
     def _descriptors(
-        self, prepared: Preparation, cgroup: Cgroup | None, passing: contextlib.ExitStack, report: Report
+        self,
+        prepared: Preparation,
+        cgroup: Cgroup | None,
+        passing: contextlib.ExitStack,
+        report: Report,
+        sockets: Collection[socket.socket],
     ) -> Descriptors:
         """Open what the child takes along; `passing` closes our copies once the fork is done."""
 
+        floor = FIRST_FD + len(sockets)  # the numbers below it are the sockets' in the child
+
         def keep(step: str, opening: Callable[[], int]) -> int:
-            descriptor = _attempt(prepared.name, step, opening)
+            descriptor = _attempt(prepared.name, step, lambda: lift(opening(), floor))
             passing.callback(os.close, descriptor)
             return descriptor
 
@@ -200,6 +213,7 @@ class Launcher:
             stderr=fifo(Stream.STDERR),
             cgroup_procs=procs,
             announce=report.announce,
+            sockets=tuple(keep("pass its sockets", partial(os.dup, each.fileno())) for each in sockets),
         )
 
     def _enclosure(self, spec: ServiceSpec, cgroup: Cgroup | None, pid: int) -> Enclosure:
@@ -224,6 +238,13 @@ class Launcher:
             score = self.abilities.oom_score_adj if obstacle else spec.oom_score_adj
             states[OOM_SCORE] = LimitState(spec.oom_score_adj, score, obstacle is None, obstacle)
         return states
+
+
+def _listen_environment(sockets: Collection[str]) -> dict[bytes, bytes]:
+    """All but LISTEN_PID. Source: sd_listen_fds(3)."""
+    if not sockets:
+        return {}
+    return {b"LISTEN_FDS": str(len(sockets)).encode(), b"LISTEN_FDNAMES": ":".join(sockets).encode()}
 
 
 def _read_limits(promised: Mapping[str, LimitState], pid: int) -> dict[str, LimitState]:

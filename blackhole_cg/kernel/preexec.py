@@ -20,6 +20,7 @@ import prctl
 
 from blackhole_cg.core.spec import SecuritySpec
 from blackhole_cg.kernel.identity import Identity
+from blackhole_cg.kernel.inherited import FIRST_FD
 from blackhole_cg.kernel.rlimits import Rlimit
 from blackhole_cg.kernel.verified import NotThatProgramError, VerifiedProgram
 
@@ -51,6 +52,7 @@ class Descriptors:
     stderr: int
     cgroup_procs: int | None  # cgroup.procs of the service's cgroup, for writing
     announce: Callable[[], object] = bool  # says "exec is next" to the parent
+    sockets: tuple[int, ...] = ()  # from 3 on; everything else here has a number past theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
         Step("begin a session and process group of its own", os.setsid),
         Step("name the process", partial(prctl.set_name, f"bh:{prepared.name}")),
         Step("connect stdin, stdout and stderr", partial(_connect, descriptors)),
+        *_socket_steps(prepared, descriptors),
         *_cgroup_steps(descriptors),
         *_verification_steps(prepared),
         *_rlimit_and_oom_steps(prepared),
@@ -138,6 +141,13 @@ def _verification_steps(prepared: Preparation) -> list[Step]:
         return []
     phrase = f"verify the SHA-256 of {os.fsdecode(prepared.program)}"
     return [Step(phrase, prepared.verified.verify)]
+
+
+def _socket_steps(prepared: Preparation, descriptors: Descriptors) -> list[Step]:
+    """Before the rlimits: a low RLIMIT_NOFILE would forbid the numbers. Source: sd_listen_fds(3)."""
+    if not descriptors.sockets:
+        return []
+    return [Step("pass its sockets", partial(_pass_sockets, descriptors.sockets, prepared.environment))]
 
 
 def _rlimit_and_oom_steps(prepared: Preparation) -> list[Step]:
@@ -211,6 +221,13 @@ def _connect(descriptors: Descriptors) -> None:
     os.dup2(descriptors.stdin, 0)
     os.dup2(descriptors.stdout, 1)
     os.dup2(descriptors.stderr, 2)
+
+
+def _pass_sockets(sockets: Sequence[int], environment: dict[bytes, bytes]) -> None:
+    """Only the child knows the number that says whom they are for."""
+    for number, descriptor in enumerate(sockets, FIRST_FD):
+        os.dup2(descriptor, number)
+    environment[b"LISTEN_PID"] = str(os.getpid()).encode()
 
 
 def _set_rlimit(number: int, limits: tuple[int, int]) -> None:

@@ -152,7 +152,7 @@ class LinuxRun:
     def follow(self, pid: int) -> bool:
         """Take another process of the run for its main process; whether there is such a process.
 
-        How it ends is known only where it is our child. One that was followed before is held still.
+        One that was followed before is held still.
         """
         if pid == self.pid or self._exit is not None:
             return False

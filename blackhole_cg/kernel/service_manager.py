@@ -12,7 +12,8 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,22 @@ class ServiceManager:
 
     def tell(self, **facts: str | int) -> None:
         """Send KEY=VALUE for each fact; what cannot be sent is not worth failing for."""
+        self._send(facts)
+
+    def keep(self, name: str, descriptor: int) -> None:
+        """Store a copy of a descriptor, which comes back to the next process of the unit by this name.
+
+        It is kept for as long as the unit does not go down for good, and nothing is kept in a unit without
+        FileDescriptorStoreMax=. FDPOLL=0: what it would notice is a peer's end, and a listener has no peer.
+        Source: sd_pid_notify_with_fds(3).
+        """
+        self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, (descriptor,))
+
+    def keep_no_more(self, name: str) -> None:
+        """Let go of every stored descriptor of this name."""
+        self._send({"FDSTOREREMOVE": 1, "FDNAME": name})
+
+    def _send(self, facts: Mapping[str, str | int], descriptors: Sequence[int] = ()) -> None:
         if self._address is None:
             return
         text = "\n".join(f"{key}={str(value).replace(chr(10), ' ')}" for key, value in facts.items())
@@ -64,7 +81,10 @@ class ServiceManager:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.setblocking(False)
-                channel.sendto(text.encode(), address)
+                rights = (
+                    [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+                )
+                channel.sendmsg([text.encode()], rights, 0, address)
         except OSError as cause:
             log.debug("cannot tell the service manager %s: %s", text, cause)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.inherited import lift
 from blackhole_cg.kernel.preexec import Step, perform
 
 MARK: Final = b"."
@@ -31,10 +32,15 @@ MAX_DETAIL: Final = 512
 
 
 class Report:
-    """The pipe over which the child says how far it got."""
+    """The pipe over which the child says how far it got. `floor`: the lowest number of the writing end."""
 
-    def __init__(self) -> None:
+    def __init__(self, floor: int = 0) -> None:
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._write_fd = lift(self._write_fd, floor)
+        except OSError:
+            self.close()
+            raise
         self._text = b""
         self._done = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None

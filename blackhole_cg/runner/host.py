@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -127,6 +127,22 @@ class Commands(CommandRunner, Protocol):
         """Kill every command, and return when nothing of any is left."""
 
 
+class Sockets(Protocol):
+    """The sockets that are held for services: bound by `launch`, kept from run to run."""
+
+    def services(self) -> Collection[str]:
+        """The services for which something is held."""
+
+    def names(self, service: str) -> Collection[str]:
+        """The sockets that are held for a service."""
+
+    def handed_over(self) -> dict[str, int]:
+        """Copies by name, for the caller to close, for the next program in this process. Raises OSError."""
+
+    def release(self, service: str) -> None:
+        """Close what is held for a service: from now on nobody can connect."""
+
+
 class Host(Protocol):
     """A machine that can run services."""
 
@@ -151,6 +167,10 @@ class Host(Protocol):
     def alarms(self) -> Alarms:
         """What tells at once that a cgroup is short of memory, or stalls."""
 
+    @property
+    def sockets(self) -> Sockets:
+        """What is held for services, what an earlier supervisor held among it."""
+
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.
 
@@ -166,8 +186,16 @@ class Host(Protocol):
         Same boot, same process (not merely its number), and still in the service's cgroup.
         """
 
-    async def clear(self, name: str) -> list[int]:
-        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        """A record of the service's live run, where none is left; None without certainty."""
+
+    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, or the one of this name, and who is in them."""
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
+        """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        They are killed, with patience only once they have not heeded SIGTERM for so long.
 
         Raises:
             CgroupError: it cannot be removed.
@@ -188,6 +216,15 @@ class Host(Protocol):
 
         Without `identify` it is only said that somebody has it, which takes less time.
         """
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        """Descriptors of the FIFOs that a live run has open and that have lost their names, for the caller.
+
+        Later runs of the service get these FIFOs too. `pids` are its processes, the main one first.
+        """
+
+    def stream_names(self) -> set[str]:
+        """Whose FIFOs there are."""
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

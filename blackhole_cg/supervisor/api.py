@@ -14,6 +14,8 @@ from blackhole_cg.runner.clock import Clock
 from blackhole_cg.supervisor.endpoints import list_endpoints
 from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
+from blackhole_cg.supervisor.unknown import kill_cgroup, unknown_cgroups
+from blackhole_cg.supervisor.upgrade import begin_upgrade
 
 if TYPE_CHECKING:
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -112,9 +114,21 @@ class SupervisorApi:
         """Those that were applied last, oldest first."""
         return [entry.to_json() for entry in self._supervisor.configuration.applied()]
 
+    async def upgrade(self, client: int) -> None:
+        """Let the next program take the place of this one."""
+        await begin_upgrade(self._supervisor.upgrade, client)
+
     def host(self) -> HostFacts:
         """What this host can do."""
         return self._supervisor.host_facts
+
+    def unknown_cgroups(self) -> list[dict[str, Any]]:
+        """The cgroups below the root that belong to no live run."""
+        return unknown_cgroups(self._supervisor.host, self._supervisor.services)
+
+    async def kill_cgroup(self, name: str) -> list[int]:
+        """End what is in such a cgroup, and remove it."""
+        return await kill_cgroup(self._supervisor.host, self._supervisor.services, name)
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

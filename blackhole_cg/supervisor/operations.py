@@ -8,9 +8,11 @@ newer one has claimed meanwhile, however late its own turn comes.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from blackhole_cg.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
 from blackhole_cg.core.status import ServiceStatus
@@ -21,6 +23,9 @@ from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+_Operation: TypeAlias = "Callable[Concatenate[Operations, P], Coroutine[Any, Any, None]]"
 
 _ON_THE_WAY = frozenset({State.WAITING, State.STARTING, State.RESTARTING})
 _UP_OR_ON_THE_WAY = _ON_THE_WAY | {State.RUNNING}
@@ -54,6 +59,20 @@ class _Start:
     outcomes: asyncio.Queue[_Outcome] = field(default_factory=asyncio.Queue)
 
 
+def _counted(operation: _Operation[P]) -> _Operation[P]:
+    """The same, and known to be under way as long as it is."""
+
+    @wraps(operation)
+    async def counted(self: Operations, /, *arguments: P.args, **options: P.kwargs) -> None:
+        self.under_way[operation.__name__] += 1
+        try:
+            await operation(self, *arguments, **options)
+        finally:
+            self.under_way[operation.__name__] -= 1
+
+    return counted
+
+
 class Operations:
     """Start, stop and restart of sets of services of one configuration.
 
@@ -72,13 +91,16 @@ class Operations:
         self._gate = gate
         self._is_alone_to_fail = is_alone_to_fail
         self._claims: dict[str, _Claim] = {}
+        self.under_way: Counter[str] = Counter()  # how many of each kind
 
     def succeeded_by(self, runners: Mapping[str, ServiceRunner], topology: Topology) -> Operations:
         """The operations of the next configuration; a claim made there overtakes those under way here."""
         successor = Operations(runners, topology, self._gate, self._is_alone_to_fail)
         successor._claims = self._claims
+        successor.under_way = self.under_way
         return successor
 
+    @_counted
     async def start(self, names: Iterable[str], *, again: bool = True, undo: bool = True) -> None:
         """Start services and what they need; return when all have got there.
 
@@ -113,6 +135,7 @@ class Operations:
                 found[name] = up
         return found
 
+    @_counted
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"
     ) -> None:
@@ -126,6 +149,7 @@ class Operations:
         if problems:
             raise OperationError("\n".join(problems))
 
+    @_counted
     async def restart(self, names: Sequence[str]) -> None:
         """Stop services in reverse order and start them again in order, staying wanted all the time.
 

@@ -87,6 +87,11 @@ class Reconciler:
         """Services that are configured no more and not down yet."""
         return self._leaving
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any work is under way."""
+        return bool(self._tasks)
+
     def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
         """Go by another configuration from now on; the work that follows has begun, and is not waited for.
 

@@ -145,6 +145,11 @@ class Configuration:
         """The newest one."""
         return self._reconciler.spec
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether one is being read, or services are on their way to the newest one."""
+        return self._reading.locked() or self._reconciler.is_busy
+
     async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Go by another configuration, or by the file as it is now; once all is done, the difference.
 

@@ -11,6 +11,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.rules import builtin_rules
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock, wall_text
+from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.throttling import say_throttled
 
@@ -31,11 +32,16 @@ class Reporter:
     """Answers questions about services; remembers the last CPU reading of each to tell a rate."""
 
     def __init__(
-        self, clock: Clock, counters: Mapping[str, Counters], adopted: Mapping[str, RunRecord]
+        self,
+        clock: Clock,
+        counters: Mapping[str, Counters],
+        adopted: Mapping[str, RunRecord],
+        sockets: Sockets,
     ) -> None:
         self._clock = clock
         self._counters = counters
         self._adopted = adopted
+        self._sockets = sockets
         self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
 
     def info(self, runner: ServiceRunner) -> ServiceInfo:
@@ -60,6 +66,7 @@ class Reporter:
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
             tcp_port=runner.port,
             unix_socket=spec.unix_socket,
+            sockets=self._held(runner),
             instance_of=spec.instance_of,
             limits=self._limits(runner),
             usage=self._usage(runner, now),
@@ -77,6 +84,13 @@ class Reporter:
         record = self._adopted.get(runner.name)
         same = record is not None and runner.run is not None and record.run_id == runner.status.run_id
         return record if same else None
+
+    def _held(self, runner: ServiceRunner) -> dict[str, dict[str, Any]]:
+        held = self._sockets.names(runner.name)
+        return {
+            each.name: {"kind": str(each.kind), "address": each.address, "held": each.name in held}
+            for each in runner.spec.sockets
+        }
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
         limits = runner.run.limits if runner.run else runner.last_limits

@@ -22,7 +22,7 @@ from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.ports import Ports
-from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.takeover import Outputs, release_sockets, take_over
 
 _log = logging.getLogger(__name__)
 
@@ -100,12 +100,13 @@ class Services:
         self._tell_watcher()
         return gone
 
-    async def take_over(self, memory: Memory) -> dict[str, RunRecord]:
+    async def take_over(self, memory: Memory, outputs: Outputs) -> dict[str, RunRecord]:
         """Carry on where an earlier supervisor stopped; the runs that were taken over."""
         host, clock = self._surroundings.host, self._surroundings.clock
         self.ports.restore(memory, host.facts.boot_id, self.runners)
-        adopted = await take_over(self.runners, host, memory, clock)
+        adopted = await take_over(self.runners, host, memory, clock, outputs)
         self.ports.settle(self.runners)
+        release_sockets(self.runners, host, memory)
         return adopted
 
     def watch(self, changed: Callable[[], None] | None) -> None:
@@ -223,6 +224,8 @@ class Services:
 
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
+        if not runner.status.holds_sockets:
+            self._surroundings.host.sockets.release(runner.name)
         self._gate.note(runner)
         self.ports.note(runner)
         self._tell_watcher()

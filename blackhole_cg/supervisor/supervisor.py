@@ -7,7 +7,6 @@ listens on the control socket; leaving it stops every service in reverse order.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -28,6 +27,8 @@ from blackhole_cg.core.tally import Tally
 from blackhole_cg.core.words import LIVE_STATES, Dependents, Desired, Reason, State
 from blackhole_cg.errors import OperationError, StoreError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
+from blackhole_cg.kernel.inherited import Inheritance
+from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
@@ -47,6 +48,7 @@ from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -91,14 +93,15 @@ class Supervisor:
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
-        isolation = self._spec.runtime.isolation
-        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, self._spec.runtime.isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
         self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
+        self.inherited = Inheritance()  # set it before open: what the program before this one has left
+        self.upgrade: Upgrade | None = None  # set it before open; without one this cannot be upgraded
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -126,16 +129,15 @@ class Supervisor:
     async def _open(self) -> None:
         clock = loop_clock()
         self.paths.make()
-        lock = RuntimeLock(self.paths.lock)
-        lock.acquire()
-        self._stack.callback(lock.release)
+        self._lock = RuntimeLock(self.paths.lock)
+        self._lock.acquire(self.inherited.take(LOCK))
+        self._stack.callback(self._lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
         await self._host.commands.clear()
         self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation()
-        self._reap_orphans()
         database = Database(self.paths.database)
         self._stack.callback(database.close)
         self.events = EventStore(database, on_append=self.tally.note)
@@ -156,20 +158,20 @@ class Supervisor:
         self._stack.callback(lambda: endpoints.close(keep=self._detached))
         await self._carry_on()
         self._reconciler.catch_up(self._adopted)
-        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
+        self._reap_orphans()
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
         self._notes.limits(problems)
-        group = self._spec.runtime.control_group
         api = SupervisorApi(self, clock)
-        server = ControlServer(api, self.paths.socket, group=group)
-        await server.open()
-        self._stack.push_async_callback(server.close)
+        self._server = ControlServer(api, self.paths.socket, self._spec.runtime.control_group)
+        await self._server.open(self.inherited.take(CONTROL_SOCKET))
+        self._stack.push_async_callback(self._server.close)
         metrics = MetricsListener(api, self._spec.runtime.metrics_listen)
         await metrics.open()
         endpoints.write()
         self._stack.push_async_callback(metrics.close)
         feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
-        _settle_memory()
+        settle_memory()
 
     def _make_configuration(self, clock: Clock) -> Configuration:
         parts = Parts(
@@ -189,16 +191,17 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await self.services.take_over(memory)
+        self._adopted = await self.services.take_over(memory, self.outputs)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
-        """Where orphans of services fall to us, they would stay zombies for ever."""
+        """They would stay zombies. Only once runs are taken over, which would pass for orphans till then."""
         if self._host.subreaper:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
             self._stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
+            self._host.reap_strangers()
 
     # ---- operations ----
 
@@ -301,6 +304,11 @@ class Supervisor:
         """What this host can do."""
         return self._host.facts
 
+    @property
+    def host(self) -> Host:
+        """The machine itself."""
+        return self._host
+
     # ---- the end ----
 
     async def shutdown(self) -> None:
@@ -319,6 +327,11 @@ class Supervisor:
         for runner in self.services.runners.values():
             runner.detach()
         await self._stack.aclose()
+
+    def share(self) -> dict[str, int]:
+        """By name, descriptors that the next program in this process needs, for the caller to close."""
+        own = {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        return {**own, **self._host.sockets.handed_over()}
 
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
@@ -339,6 +352,8 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            for name in names:
+                self._host.sockets.release(name)
             if not self._live():
                 self._states.clear()
             await self._stack.aclose()
@@ -385,12 +400,3 @@ class Supervisor:
 
     def _run_id_of(self, name: str) -> int:
         return self.services.runners[name].status.run_id
-
-
-def _settle_memory() -> None:
-    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
-
-    Each round writes to every object it looks at; after a fork each such page has to be copied.
-    """
-    gc.collect()
-    gc.freeze()

@@ -82,6 +82,17 @@ def test_a_reload_of_a_wrong_file_exits_with_78_and_a_line_for_each_error(cli: C
     ]
 
 
+def test_an_upgrade_says_from_which_version_to_which_and_what_runs_on(cli: Cli, served: Served) -> None:
+    done = cli("upgrade")
+    assert done.stdout == (
+        b"upgraded: from version 1.0.0 to 1.1.0; the same process 4000, and 1 service running on\n"
+    )
+    assert json.loads(cli("upgrade", "--json").stdout)["services"] == {"web": 4242}
+    served.operations.failure = OperationError("cannot upgrade: no")
+    done = cli("upgrade")
+    assert (done.returncode, done.stderr) == (1, b"blackhole-cg: cannot upgrade: no\n")
+
+
 def test_health_shows_each_probe_and_its_last_answer(cli: Cli, served: Served) -> None:
     lines = cli("health", "web").stdout.decode().splitlines()
     assert lines[0].split() == ["NAME", "HEALTH", "PROBE", "TYPE", "FAILURES", "ANSWERED", "TOOK", "ANSWER"]

@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -210,6 +211,29 @@ def test_a_reload_tells_the_difference_or_what_is_wrong(served: Served, client: 
         code, _, body = ask(served, "POST", "/v1/reload")
         assert code == status
         assert json.loads(body)["error"] == {"kind": kind, "message": str(failure)}
+
+
+def test_an_upgrade_is_answered_by_the_next_program(
+    served: Served, client: ControlClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgraded = client.upgrade()
+    assert (upgraded["version_before"], upgraded["version"]) == ("1.0.0", "1.1.0")
+    status, headers, body = ask(served, "POST", "/v1/upgrade")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == upgraded
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(client.services()) == 3, "this one goes on answering others until it ends"
+
+
+def test_an_upgrade_that_is_refused_or_abandoned_says_so(served: Served, client: ControlClient) -> None:
+    served.operations.failure = OperationError("cannot upgrade: /opt/bin/blackhole-cg does not exist")
+    error = refusal(client.upgrade)
+    assert (error.kind, str(error)) == ("operation_failed", str(served.operations.failure))
+    served.operations.failure, served.operations.abandons = None, True
+    error = refusal(client.upgrade)
+    assert error.kind == "broken_off"
+    assert "services go on without a supervisor" in str(error)
+    assert ask(served, "POST", "/v1/upgrade?force=1")[0] == 400
 
 
 def test_nothing_is_changed_while_the_supervisor_stops_but_facts_are_told(
@@ -529,13 +553,47 @@ def test_a_supervisor_that_hangs_up_is_no_supervisor(tmp_path: Path) -> None:
         rude.listen()
 
         def hang_up() -> None:
-            rude.accept()[0].close()
+            for _ in range(2):
+                rude.accept()[0].close()
 
         thread = threading.Thread(target=hang_up)
         thread.start()
         with pytest.raises(NoSupervisorError, match=r"closed without an answer|reset|Broken pipe"):
             ControlClient(tmp_path).services()
         thread.join(30)
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["unread", "read"])
+def test_only_a_wish_that_was_left_unread_is_sent_again(tmp_path: Path, is_read: bool) -> None:
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"services": []}'
+    requests = []
+
+    def serve(listener: socket.socket) -> None:
+        first, _ = listener.accept()
+        select.select([first], [], [], 30)
+        if is_read:
+            requests.append(first.recv(65536))
+        first.close()
+        if is_read:
+            return
+        second, _ = listener.accept()
+        requests.append(second.recv(65536))
+        second.sendall(answer)
+        second.close()
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "control.sock"))
+        other.listen()
+        thread = threading.Thread(target=serve, args=(other,))
+        thread.start()
+        client = ControlClient(tmp_path)
+        if is_read:
+            with pytest.raises(NoSupervisorError, match="closed without an answer"):
+                client.change("restart", ["web"])
+        else:
+            assert client.change("restart", ["web"]) == []
+        thread.join(30)
+    assert len(requests) == 1
 
 
 def test_an_answer_that_is_not_ours_is_no_traceback(tmp_path: Path) -> None:

@@ -151,6 +151,25 @@ class FakeRun:
         self._exited.set_result(None)
 
 
+class FakeSockets:
+    """Bound by a launch, by name only."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, ...]] = {}
+
+    def services(self) -> list[str]:
+        return list(self.held)
+
+    def names(self, service: str) -> tuple[str, ...]:
+        return self.held.get(service, ())
+
+    def handed_over(self) -> dict[str, int]:
+        return {}
+
+    def release(self, service: str) -> None:
+        self.held.pop(service, None)
+
+
 class NoAlarms:
     """Nothing ever rings."""
 
@@ -172,6 +191,7 @@ class FakeHost:
         self.opened = self.is_closed = False
         self.port_holders: dict[int, PortHolder] = {}
         self.commands = FakeCommands()
+        self.sockets = FakeSockets()
         self._descriptors: list[int] = []
 
     subreaper = False
@@ -190,6 +210,8 @@ class FakeHost:
         behaviour = self.behaviours.get(spec.name, Behaviour())
         assert spec.name not in self.live, f"two live runs of {spec.name}"
         self.on_launch(spec)
+        if spec.sockets:
+            self.sockets.held[spec.name] = tuple(each.name for each in spec.sockets)
         if behaviour.launch_error:
             raise SpawnError(spec.name, behaviour.launch_error)
         run = FakeRun(self, spec, run_id, behaviour, pid=1000 + len(self.runs))
@@ -202,7 +224,13 @@ class FakeHost:
         run = self.live.get(spec.name)
         return run if run is not None and run.live and run.pid == record.pid else None
 
-    async def clear(self, name: str) -> list[int]:
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        return None
+
+    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
+        return {each: run.processes() for each, run in self.live.items() if name in (None, each)}
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         run = self.live.pop(name, None)
         return [] if run is None else [run.pid]
 
@@ -224,6 +252,12 @@ class FakeHost:
     def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
         holder = self.port_holders.get(port)
         return holder if identify or holder is None else PortHolder()
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        return {}
+
+    def stream_names(self) -> set[str]:
+        return set()
 
     def remove_streams(self, names: Iterable[str]) -> None:
         pass

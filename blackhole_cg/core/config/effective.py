@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -95,12 +96,21 @@ def _fill_service(
             "data_dir": located(service.data_dir) or posixpath.join(context.data_root, name),
             "env_file": located(service.env_file),
             "unix_socket": located(service.unix_socket),
+            "sockets": {
+                key: socket.model_copy(update={"unix": _located_socket(socket.unix, located)})
+                for key, socket in service.sockets.items()
+            },
             "oom_score_adj": _or(service.oom_score_adj, _OOM_SCORES[service.priority]),
             "resources": _fill_resources(service.resources, service.priority, orchestrator),
             "restart": _fill_restart(service, orchestrator),
             "logs": _fill_logs(service.logs, orchestrator),
         }
     )
+
+
+def _located_socket(path: str | None, located: Callable[[str | None], str | None]) -> str | None:
+    """One that begins with a placeholder begins with a path that is absolute."""
+    return path if path is not None and path.startswith("{") else located(path)
 
 
 _CPU_WEIGHTS: Final = {Priority.CRITICAL: 400, Priority.BACKGROUND: 25}  # normal: the kernel's 100

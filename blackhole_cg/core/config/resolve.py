@@ -15,6 +15,7 @@ from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config, Orchestrator
 from blackhole_cg.core.config.resolve_monitor import resolve_monitor
 from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
+from blackhole_cg.core.config.resolve_sockets import resolve_sockets
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
@@ -138,6 +139,7 @@ class _Resolver:
 
     def spec(self) -> ServiceSpec:
         service, origin = self._service, self._loaded.origins.get(self._name)
+        texts = Texts(self._name, self._fill, self._locate)
         spec = ServiceSpec(
             name=self._name,
             argv=self._argv(),
@@ -155,6 +157,7 @@ class _Resolver:
             log_level=self._values["log_level"],
             unix_socket=service.unix_socket,
             tcp_port=service.tcp_port,
+            sockets=resolve_sockets(service, texts),
             depends_on={name: needed.condition for name, needed in service.depends_on.items()},
             limits=_limits(service.resources),
             oom_score_adj=service.oom_score_adj or 0,
@@ -163,7 +166,7 @@ class _Resolver:
             stop=StopPolicy(service.stop.signal, service.stop.timeout),
             security=SecuritySpec(service.security.no_new_privileges, service.security.capabilities),
             logs=_logs(service),
-            probes=resolve_probes(service, Texts(self._name, self._fill, self._locate)),
+            probes=resolve_probes(service, texts),
             handed_config=None if service.config is None else json.dumps(service.config),
             config_path=self._config_path,
             binary_sha256=service.binary_sha256 and service.binary_sha256.lower(),

@@ -25,6 +25,7 @@ from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, Re
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
+from blackhole_cg.core.config.socket_models import Socket, SocketName
 from blackhole_cg.core.names import SERVICE_NAME_FORMS, SERVICE_NAME_PATTERN
 from blackhole_cg.core.words import Auto, Condition, Max, Priority, RestartWhen, ServiceType
 
@@ -215,6 +216,11 @@ class Service(Section):
     unix_socket: Annotated[str | None, Path] = key(None, "Socket it listens on; it is told the path.")
     tcp_port: Annotated[int | Auto | None, TcpPort()] = key(
         None, "Port it listens on; it is told the number. auto: one of runtime.orchestrator.ports.range."
+    )
+    sockets: dict[SocketName, Socket] = Field(
+        default_factory=dict,
+        description="Sockets that the supervisor binds and holds; each run gets them, in this order, from "
+        "descriptor 3 on (LISTEN_FDS).",
     )
     depends_on: Dependencies = Field(
         default_factory=dict,

@@ -392,7 +392,7 @@ instances:
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, sockets, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
