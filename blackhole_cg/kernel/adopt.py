@@ -174,7 +174,7 @@ def _find_enclosure(
     except CgroupError as error:
         log.error("%s: %s", spec.name, error)
         return None
-    if is_alive and record.pid not in cgroup.processes():
+    if is_alive and not _holds(cgroup, record.pid):
         try:
             _bring_back(spec, record.pid, cgroup)
         except CgroupError as error:
@@ -182,6 +182,11 @@ def _find_enclosure(
             cgroup.close()
             return None
     return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
+
+
+def _holds(cgroup: Cgroup, pid: int) -> bool:
+    """Whether a process is in the cgroup; nearly always it is in none of those below."""
+    return str(pid) in cgroup.read("cgroup.procs").split() or pid in cgroup.processes()
 
 
 def _make_again(launcher: Launcher, spec: ServiceSpec) -> Cgroup:

@@ -44,7 +44,7 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.takeover import adopt_runs, settle_rest
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -175,7 +175,9 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock, self.outputs)
+        runners, host = self.services.runners, self._host
+        self._adopted = adopt_runs(runners, host, memory, clock, self.outputs)
+        await settle_rest(runners, host, memory, self.outputs, self._adopted)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 
