@@ -156,7 +156,7 @@ class Supervisor:
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
-        self._notes.limits(problems)
+        self._notes.limits(problems, known=self._adopted)
         group = self.spec.runtime.control_group
         api = SupervisorApi(self, clock)
         server = ControlServer(api, self.paths.socket, group=group)
