@@ -174,13 +174,13 @@ def _find_enclosure(
     except CgroupError as error:
         log.error("%s: %s", spec.name, error)
         return None
-    if is_alive and not _holds(cgroup, record.pid):
-        try:
+    try:
+        if is_alive and not _holds(cgroup, record.pid):
             _bring_back(spec, record.pid, cgroup)
-        except CgroupError as error:
-            log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
-            cgroup.close()
-            return None
+    except CgroupError as error:
+        log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
+        cgroup.close()
+        return None
     return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
 
 
