@@ -57,11 +57,12 @@ class Supervised:
         self._keys = keys or {}
         self.directory = Path(tempfile.mkdtemp(prefix="blackhole-bench-"))
         self._profile = profile
+        self._services: list[int] = []  # of a supervisor that was killed
         self._cgroup_root = _make_cgroup_root()
 
     def __enter__(self) -> Self:
         try:
-            self._launch()
+            self.launch(self._profile)
         except BaseException:
             self._remove()
             raise
@@ -112,12 +113,26 @@ class Supervised:
                 raise RuntimeError(f"not ready within {seconds} s:\n{self._output()}")
             time.sleep(poll_seconds)
 
-    def _launch(self) -> None:
+    def answers(self) -> bool:
+        """Whether the supervisor answers on its control socket."""
+        try:
+            return bool(self.get("/healthz"))
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def kill(self) -> None:
+        """End the supervisor as nothing it can prepare for; its services stay."""
+        self._services = read_children(self.pid)
+        self._process.kill()
+        self._process.wait()
+
+    def launch(self, profile: Path | None = None) -> None:
+        """Start the supervisor, the first one or the next one."""
         entry, config = self.directory / "entry.py", self.directory / "blackhole.yaml"
         entry.write_text(ENTRY)
         # JSON is YAML.
         config.write_text(json.dumps(make_config(self.count, self.directory / "data", self._keys)))
-        profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
+        profiler = ["-m", "cProfile", "-o", str(profile)] if profile else []
         directories = [f"--{kind}-dir={self.directory / kind}" for kind in ("state", "log")]
         root = [f"--cgroup-root={self._cgroup_root}"] if self._cgroup_root else []
         with (self.directory / "output").open("wb") as output:
@@ -126,14 +141,21 @@ class Supervised:
                 [sys.executable, *profiler, str(entry), "run", f"--config={config}",
                  f"--runtime-dir={self.directory / 'run'}", *directories, *root],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                env=self._environment(),
             )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        """As installed: with compiled modules, at the latest for the second supervisor."""
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        environment["PYTHONPYCACHEPREFIX"] = str(self.directory / "pycache")
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment
 
     def _output(self) -> str:
         return (self.directory / "output").read_text(errors="replace")[-2000:]
 
     def _end(self) -> None:
-        services = read_children(self.pid)
+        services = [*self._services, *read_children(self.pid)]
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)

@@ -101,6 +101,7 @@ def identify_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, run_id: in
         cgroup=launcher.tree.shown_path(spec.name),
         config_hash="",  # nobody knows what it was started with
         started_wall=_wall_time(leaders[0].started_ticks).isoformat(),
+        tcp_port=_told_port(leaders[0].pid),
     )
 
 
@@ -184,14 +185,19 @@ def _find_enclosure(
     except CgroupError as error:
         log.error("%s: %s", spec.name, error)
         return None
-    if is_alive and record.pid not in cgroup.processes():
-        try:
+    try:
+        if is_alive and not _holds(cgroup, record.pid):
             _bring_back(spec, record.pid, cgroup)
-        except CgroupError as error:
-            log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
-            cgroup.close()
-            return None
+    except CgroupError as error:
+        log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
+        cgroup.close()
+        return None
     return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
+
+
+def _holds(cgroup: Cgroup, pid: int) -> bool:
+    """Whether a process is in the cgroup; nearly always it is in none of those below."""
+    return str(pid) in cgroup.read("cgroup.procs").split() or pid in cgroup.processes()
 
 
 def _make_again(launcher: Launcher, spec: ServiceSpec) -> Cgroup:
@@ -225,6 +231,15 @@ def _may_be(service: str, pid: int) -> bool:
         if entry.startswith("BLACKHOLE_SERVICE=")
     ]
     return not names or names == [service]
+
+
+def _told_port(pid: int) -> int | None:
+    """The port that a process was told at its start."""
+    for entry in _environment(pid).split("\0"):
+        name, _, value = entry.partition("=")
+        if name == "BLACKHOLE_PORT" and value.isdigit():
+            return int(value)
+    return None
 
 
 def _environment(pid: int) -> str:

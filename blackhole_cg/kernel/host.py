@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -161,10 +161,10 @@ class LinuxHost:
         assert self._launcher is not None, "open() comes first"
         return identify_run(self._launcher, self._facts.boot_id, spec, run_id)
 
-    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
-        """The cgroups below the root that runs could have, or the one of this name, and who is in them."""
+    def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, but for the known ones, and who is in them."""
         tree = self._launcher.tree if self._launcher else None
-        return tree.occupants(name) if tree else {}
+        return tree.occupants(known) if tree else {}
 
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         """End whatever is left in a service's cgroup, and remove it; the pids that were in it.

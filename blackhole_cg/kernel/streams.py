@@ -52,12 +52,14 @@ class StreamFiles:
         open. Writers opened from now on are of the same FIFOs. Whoever has an own output is not looked at.
         """
         found: dict[Stream, int] = {}
-        real = self._directory.resolve()
         for number, stream in enumerate(Stream, start=1):
             path = self._path(name, stream)
+            if pids and _is_same_file(f"{self._proc}/{pids[0]}/fd/{number}", path):
+                continue  # nothing is lost: that is nearly always so
+            real = f"{self._directory.resolve()}/{name}.{stream}"
             links = (f"{self._proc}/{pid}/fd/{number}" for pid in pids)
-            link = next((link for link in links if _had_path(link, f"{real}/{name}.{stream}")), None)
-            descriptor = _open_unless_named(link, path) if link else None
+            link = next((link for link in links if _had_path(link, real)), None)
+            descriptor = _open_fifo(link) if link and not _is_same_file(link, path) else None
             if descriptor is not None:
                 found[stream] = descriptor
                 self._forget_nameless(path)
@@ -125,18 +127,24 @@ def _had_path(link: str, path: str) -> bool:
         return False
 
 
-def _open_unless_named(link: str, path: str) -> int | None:
-    """The FIFO behind a descriptor in /proc, unless it is what has its path now."""
+def _is_same_file(link: str, path: str) -> bool:
+    """Whether a descriptor in /proc is of what has this path now."""
     try:
-        held = Path(link).stat()
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(held, Path(path).lstat()):
-                return None
-        return (
-            os.open(link, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC) if stat.S_ISFIFO(held.st_mode) else None
-        )
+        return os.path.samefile(link, path)  # noqa: PTH121  (500 times this: pathlib is ten times slower)
+    except OSError:
+        return False
+
+
+def _open_fifo(link: str) -> int | None:
+    """The FIFO behind a descriptor in /proc."""
+    try:
+        descriptor = os.open(link, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _give(descriptor: int, owner: Identity, found: os.stat_result) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
@@ -66,15 +67,17 @@ class CgroupTree:
             return None
         return Cgroup(self._fd, name, str(self.root / name))
 
-    def occupants(self, name: str | None = None) -> dict[str, list[int]]:
-        """Who is in each cgroup that is a run's or could be, by name; or only in the one of this name."""
-        names = [name] if name is not None else self._directories()
+    def occupants(self, known: Container[str] = ()) -> dict[str, list[int]]:
+        """Who is in each cgroup that is a run's or could be, by name, but for the known ones."""
+        with os.scandir(self._fd) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         found: dict[str, list[int]] = {}
-        for each in sorted(names):
+        for name in sorted(names):
             with contextlib.suppress(CgroupError):  # removed while we looked
-                if not each.startswith(RESERVED) and (cgroup := self.existing(each)):
-                    with contextlib.closing(cgroup):
-                        found[each] = cgroup.processes()
+                if name in known or name.startswith(RESERVED) or (cgroup := self.existing(name)) is None:
+                    continue
+                with contextlib.closing(cgroup):
+                    found[name] = cgroup.processes()
         return found
 
     def shown_path(self, name: str) -> str:
@@ -92,10 +95,6 @@ class CgroupTree:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def _directories(self) -> list[str]:
-        with os.scandir(self._fd) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
     def _make_root(self) -> None:
         try:

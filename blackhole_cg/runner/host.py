@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -189,8 +189,8 @@ class Host(Protocol):
     def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
         """A record of the service's live run, where none is left; None without certainty."""
 
-    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
-        """The cgroups below the root that runs could have, or the one of this name, and who is in them."""
+    def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, but for the known ones, and who is in them."""
 
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         """End whatever is left in a service's cgroup, and remove it; the pids that were in it.

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from blackhole_cg.core.ports import PortHolder, PortTable
+from blackhole_cg.core.ports import PORT_MARK, PortHolder, PortTable
 from blackhole_cg.core.record import Memory
+from blackhole_cg.core.socket_spec import SocketKind, split_address
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.words import AUTO, LIVE_STATES, Desired, Reason, State
 from blackhole_cg.errors import SpawnError
@@ -181,4 +182,8 @@ def _fixed(spec: SupervisorSpec) -> frozenset[int]:
     listen = spec.runtime.metrics_listen
     written = [service.tcp_port for service in spec.services.values()]
     written.append(listen.port if listen is not None else None)
+    held = [
+        each for service in spec.services.values() for each in service.sockets if each.kind is SocketKind.TCP
+    ]
+    written += [split_address(each.address)[1] for each in held if PORT_MARK not in each.address]
     return frozenset(port for port in written if isinstance(port, int))

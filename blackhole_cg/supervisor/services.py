@@ -22,7 +22,7 @@ from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.ports import Ports
-from blackhole_cg.supervisor.takeover import Outputs, release_sockets, take_over
+from blackhole_cg.supervisor.takeover import Outputs, adopt_runs, release_sockets, settle_rest
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,8 @@ class Services:
         """Carry on where an earlier supervisor stopped; the runs that were taken over."""
         host, clock = self._surroundings.host, self._surroundings.clock
         self.ports.restore(memory, host.facts.boot_id, self.runners)
-        adopted = await take_over(self.runners, host, memory, clock, outputs)
+        adopted = adopt_runs(self.runners, host, memory, clock, outputs)
+        await settle_rest(self.runners, host, memory, outputs, adopted)
         self.ports.settle(self.runners)
         release_sockets(self.runners, host, memory)
         return adopted

@@ -160,7 +160,7 @@ class Supervisor:
         self._reconciler.catch_up(self._adopted)
         self._reap_orphans()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
-        self._notes.limits(problems)
+        self._notes.limits(problems, known=self._adopted)
         api = SupervisorApi(self, clock)
         self._server = ControlServer(api, self.paths.socket, self._spec.runtime.control_group)
         await self._server.open(self.inherited.take(CONTROL_SOCKET))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -43,17 +43,15 @@ class Outputs(Protocol):
         """Be done with these, once nothing of them runs any more, and remove their files."""
 
 
-async def take_over(
+def adopt_runs(
     runners: Mapping[str, ServiceRunner], host: Host, memory: Memory, clock: Clock, outputs: Outputs
 ) -> dict[str, RunRecord]:
-    """Give every service the status it had, and every live run back to its runner; the runs taken over.
+    """Give every live run back to its runner; the runs taken over. Cut short, it can be done again.
 
-    A run that ended while nobody watched has ended in an unknown way, and its policy decides; what it left
-    in its cgroup is killed first. What an earlier boot left is gone with it.
+    What an earlier boot left is gone with it. Where nothing is remembered the kernel is asked who runs.
     """
     adopted: dict[str, RunRecord] = {}
-    if memory.boot_id != host.facts.boot_id:
-        memory = Memory()
+    memory = _of_this_boot(memory, host)
     for name, runner in runners.items():
         status, record = memory.statuses.get(name), memory.runs.get(name)
         spec = with_port(runner.spec, runner.tcp_port)
@@ -64,18 +62,37 @@ async def take_over(
             outputs.rejoin(runner.spec, run)
             _adopt(runner, run, record, status or _wanted(record), clock)
             adopted[name] = record
-        elif status is None:
-            await _leave_alone(host, name)
-        else:
+    return adopted
+
+
+async def settle_rest(
+    runners: Mapping[str, ServiceRunner],
+    host: Host,
+    memory: Memory,
+    outputs: Outputs,
+    adopted: Container[str],
+) -> None:
+    """Give all others the status they had, and end what of theirs still runs.
+
+    A run that ended while nobody watched has ended in an unknown way, and its policy decides; what it left
+    in its cgroup is killed first.
+    """
+    memory = _of_this_boot(memory, host)
+    for name, runner in runners.items():
+        if name in memory.statuses and name not in adopted:
             await _clear(host, name, "its main process is gone")
-            _resume(runner, status)
-    removed = memory.runs.keys() - runners.keys()
+            _resume(runner, memory.statuses[name])
     # Once the last process has it closed and nobody reads, what is in a FIFO is gone.
     outputs.open_removed()
-    await asyncio.gather(*(_end_removed(host, name) for name in removed))
+    await asyncio.gather(*(_end_removed(host, name) for name in memory.runs.keys() - runners.keys()))
     outputs.discard_removed()
-    _tell_unknown(host, runners)
-    return adopted
+    live = {name for name, runner in runners.items() if name in adopted or name in memory.statuses}
+    for name, pids in host.cgroups(known=live).items():
+        await _leave_alone(host, name, pids, is_service=name in runners)
+
+
+def _of_this_boot(memory: Memory, host: Host) -> Memory:
+    return memory if memory.boot_id == host.facts.boot_id else Memory()
 
 
 def release_sockets(runners: Mapping[str, ServiceRunner], host: Host, memory: Memory) -> None:
@@ -118,20 +135,22 @@ def _wanted(record: RunRecord) -> ServiceStatus:
     return ServiceStatus(desired=Desired.UP, run_id=record.run_id)
 
 
-async def _leave_alone(host: Host, name: str) -> None:
-    """Nobody remembers the service: what is in its cgroup is not ours to kill, nor to start beside."""
-    pids = host.cgroups(name).get(name)
-    if pids == []:
-        await _clear(host, name, "")
+async def _leave_alone(host: Host, name: str, pids: Sequence[int], *, is_service: bool) -> None:
+    """Nobody remembers what is in this cgroup: it is not ours to kill, nor to start anything beside."""
+    shown = f"with processes {' '.join(map(str, pids))}" if pids else "without processes"
+    if not is_service:
+        _log.warning("the cgroup %s, %s, belongs to no service and is left alone", name, shown)
     elif pids:
         _log.error(
-            "%s: processes are in its cgroup, and which is its main process cannot be told: %s"
+            "%s: its cgroup is there, %s, and which is its main process cannot be told"
             " (`blackhole-cg cgroups --kill %s` ends them)",
             name,
-            " ".join(map(str, pids)),
+            shown,
             name,
             extra={"service": name},
         )
+    else:
+        await _clear(host, name, "")
 
 
 async def _end_removed(host: Host, name: str) -> None:
@@ -147,10 +166,3 @@ async def _clear(host: Host, name: str, why: str, patience_seconds: float = 0.0)
     if pids:
         ended, verb = " ".join(map(str, pids)), "ended" if patience_seconds else "killed"
         _log.warning("%s: %s, so what was in its cgroup was %s: %s", name, why, verb, ended)
-
-
-def _tell_unknown(host: Host, known: Container[str]) -> None:
-    for name, pids in host.cgroups().items():
-        if name not in known:
-            shown = f"with processes {' '.join(map(str, pids))}" if pids else "without processes"
-            _log.warning("the cgroup %s, %s, belongs to no service and is left alone", name, shown)

@@ -18,8 +18,7 @@ def unknown_cgroups(host: Host, services: Services) -> list[dict[str, Any]]:
     live = {name for name, runner in services.runners.items() if runner.run is not None}
     return [
         {"name": name, "path": f"{root}/{name}", "pids": pids}
-        for name, pids in host.cgroups().items()
-        if name not in live
+        for name, pids in host.cgroups(known=live).items()
     ]
 
 

@@ -415,6 +415,7 @@ def test_server_sent_events_carry_ids_and_resume_after_the_last_one(served: Serv
         ("DELETE", "/v1/services/web", 405, "method_not_allowed"),
         ("GET", "/v1/services/web/start", 405, "method_not_allowed"),
         ("POST", "/v1/host", 405, "method_not_allowed"),
+        ("POST", "/v1/host/cgroups/web/kill", 409, "operation_failed"),
     ],
 )
 def test_every_refusal_has_one_shape(served: Served, method: str, path: str, status: int, kind: str) -> None:
@@ -462,6 +463,13 @@ def test_an_error_of_ours_is_told_and_an_unexpected_one_is_logged_too(
         assert ask(served, "GET", "/v1/host")[0] == 500
     assert "cannot answer GET /v1/host" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_cgroups_that_belong_to_no_service_are_told_and_killed(served: Served, client: ControlClient) -> None:
+    (found,) = client.unknown_cgroups()
+    assert (found["name"], found["pids"]) == ("old", [7, 8])
+    assert json.loads(ask(served, "GET", "/v1/host/cgroups")[2]) == {"unknown": [found]}
+    assert client.kill_cgroup("old") == [7, 8]
 
 
 @pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
@@ -227,8 +227,8 @@ class FakeHost:
     def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
         return None
 
-    def cgroups(self, name: str | None = None) -> Mapping[str, list[int]]:
-        return {each: run.processes() for each, run in self.live.items() if name in (None, each)}
+    def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
+        return {name: run.processes() for name, run in self.live.items() if name not in known}
 
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         run = self.live.pop(name, None)

@@ -125,8 +125,8 @@ def test_where_it_cannot_be_told_who_the_main_process_is_nothing_is_killed_nor_s
     crash(live)
     shutil.rmtree(live.state_dir)
     live.start()
-    eventually(lambda: "cannot be told" in live.text(), "it is told")
-    eventually(lambda: "it exists and processes are in it" in live.text(), "the start is refused")
+    eventually(lambda: "cannot be told" in live.text(), "it is told", 90)
+    eventually(lambda: "it exists and processes are in it" in live.text(), "the start is refused", 90)
     assert procs.read_text().split() == before and alive(pid)
     assert live.status("web")["state"] == "failed"
     unknown = json.loads(live.cli("cgroups", "--json").stdout)["unknown"]
