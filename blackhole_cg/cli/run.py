@@ -150,18 +150,9 @@ async def _serve(
 
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
-    isolation = spec.runtime.isolation
     manager = ServiceManager.from_environ(os.environ)
-    host = LinuxHost(
-        HostOptions(
-            paths.runtime_dir,
-            isolation,
-            options.cgroup_root,
-            subreaper=True,
-            inherited=inherited,
-            manager=manager,
-        )
-    )
+    isolation, root = spec.runtime.isolation, options.cgroup_root
+    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, root, True, inherited, manager))
 
     async def read_again() -> SupervisorSpec:
         from blackhole_cg.kernel.config_process import ConfigProcess
