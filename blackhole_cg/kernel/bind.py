@@ -86,9 +86,12 @@ def refresh(service: str, held: socket.socket, spec: SocketSpec, identity: Ident
 
 def remove_file(bound: socket.socket) -> None:
     """Remove the file of a unix socket; nothing happens for any other, or where it is gone."""
+    if bound.family != socket.AF_UNIX:
+        return
     with contextlib.suppress(OSError):
-        if bound.family == socket.AF_UNIX and (path := bound.getsockname()):
-            Path(path).unlink()
+        path = Path(bound.getsockname())
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
 
 
 def _family(spec: SocketSpec) -> socket.AddressFamily:

@@ -139,12 +139,13 @@ def test_stop_refuses_at_once_and_what_waits_for_a_restart_does_not(supervise):
     port = free_port()
     live = supervise(
         config({
-            "web": server(port),
+            "web": server(port, health_check={"exec": {"command": ["/bin/true"]}, "interval": "1s"}),
             "broken": {**shell("exit 3"), "sockets": {"http": {"tcp": free_port()}}, "required": False,
                        "restart": {"initial_delay": "1h", "max_delay": "1h"}},
         })
     )  # fmt: skip
     assert ask(port) == live.status("web")["pid"]
+    assert live.status("web")["health"] == "healthy", "a probe's command is not handed the sockets"
     live.cli("stop", "web")
     assert is_refused(port)
     live.cli("start", "web")
