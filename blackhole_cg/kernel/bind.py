@@ -51,7 +51,7 @@ def bind_socket(service: str, spec: SocketSpec, identity: Identity) -> socket.so
 
 def is_the_same(held: socket.socket, spec: SocketSpec) -> bool:
     """Whether a socket is bound where `spec` says, and can still be reached there."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         if (held.family, held.type) != (_family(spec), _type(spec)):
             return False
         if spec.kind is not SocketKind.UDP and not held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -66,8 +66,7 @@ def is_the_same(held: socket.socket, spec: SocketSpec) -> bool:
         wanted_host, wanted_port = split_address(spec.address)
         packed = (socket.inet_pton(held.family, each) for each in (host, wanted_host))
         return port == wanted_port and len(set(packed)) == 1
-    except OSError:
-        return False
+    return False
 
 
 def refresh(service: str, held: socket.socket, spec: SocketSpec, identity: Identity) -> None:

@@ -150,7 +150,7 @@ class LinuxHost:
         """Take over a run that an earlier supervisor began; None when its main process is gone."""
         assert self._launcher is not None, "open() comes first"
         run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
-        if run is not None:
+        if run is not None and spec.sockets:
             self._sockets.recover(spec, run.processes())
         return run
 

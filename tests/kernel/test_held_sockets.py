@@ -73,6 +73,7 @@ def test_what_is_held_stays_the_same_from_run_to_run_until_it_is_released(held, 
     assert not is_refused(port)
     assert stored.names == ["svc/web/http", "svc/web/api", "svc/web/dns"]
     assert (held.services(), held.names("web")) == (["web"], {"http", "api", "dns"})
+    assert (held.ports("web"), held.ports("other")) == ({port}, frozenset())
     held.release("web")
     assert is_refused(port)
     assert not path.exists()
