@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "config": "config",
     "status": "status",
     "health": "health",
+    "endpoints": "endpoints",
     "start": "change",
     "stop": "change",
     "restart": "change",

@@ -76,6 +76,12 @@ class ControlClient:
         """A service, what it waits for, and what its restart policy has left; events tell the rest."""
         return self._get(f"/v1/services/{_join([name])}/why")
 
+    def endpoints(self, name: str | None = None) -> dict[str, JsonObject]:
+        """Where services can be reached, by name: all that listen somewhere, or one."""
+        query = _encode_query({"service": name})
+        endpoints: dict[str, JsonObject] = self._get(f"/v1/endpoints{query}")["endpoints"]
+        return endpoints
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")

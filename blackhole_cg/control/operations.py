@@ -37,6 +37,9 @@ class Operations(Protocol):
     def health(self, name: str) -> dict[str, Any]:
         """The health of a service, and what is known of each of its probes."""
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached, by name, in start order; those that listen somewhere."""
+
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service, for its metrics."""
 

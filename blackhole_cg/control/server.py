@@ -96,6 +96,7 @@ class ControlServer:
             ("GET", "/v1/services/{names}/samples", self._get_samples),
             ("GET", "/v1/services/{name}/processes", self._get_processes),
             ("GET", "/v1/services/{name}/why", self._get_why),
+            ("GET", "/v1/endpoints", self._get_endpoints),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
@@ -181,6 +182,14 @@ class ControlServer:
         check_known(request.query, ())
         names = self._select(request.match_info["names"]) or self._operations.names()
         return _answer({"services": {name: self._operations.health(name) for name in names}})
+
+    async def _get_endpoints(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ("service",))
+        endpoints, name = self._operations.endpoints(), request.query.get("service")
+        if name is not None:
+            self._check_name(name)
+            endpoints = {each: found for each, found in endpoints.items() if each == name}
+        return _answer({"endpoints": endpoints})
 
     async def _get_samples(self, request: web.Request) -> web.StreamResponse:
         follow = parse_flag(request.query, "follow")

@@ -62,6 +62,7 @@ _KEYS: Final = {
     "shutdown_timeout_seconds": "shutdown_timeout",
     "control_group": "control.group",
     "metrics_listen": "metrics.listen",
+    "port_range": "ports.range",
 }
 _DERIVED: Final = frozenset({"name", "config_hash", "config_path"})
 

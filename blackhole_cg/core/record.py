@@ -30,6 +30,7 @@ class RunRecord:
     started_wall: str | None = None
     watchdog_seconds: float | None = None  # which the run may have changed
     limits: Mapping[str, LimitState] = field(default_factory=dict)
+    tcp_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Memory:
     boot_id: str = ""
     statuses: Mapping[str, ServiceStatus] = field(default_factory=dict)
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)  # what each service was given last
 
 
 def render_status(status: ServiceStatus) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from blackhole_cg.core.monitor_spec import MonitorSpec
 from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
 from blackhole_cg.core.socket_spec import SocketSpec
-from blackhole_cg.core.words import Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
+from blackhole_cg.core.words import Auto, Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class ServiceSpec:
     umask: int = 0o022
     log_level: str = "info"
     unix_socket: str | None = None
-    tcp_port: int | None = None
+    tcp_port: int | Auto | None = None  # auto: `core.ports.with_port` fills it in at the start of a run
     sockets: tuple[SocketSpec, ...] = ()  # bound by the supervisor, handed to every run
     depends_on: Mapping[str, Condition] = field(default_factory=dict)
     limits: ResourceLimits = ResourceLimits()
@@ -132,6 +132,23 @@ class TcpAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from `low` to `high`, both of them among them."""
+
+    low: int = 30000
+    high: int = 31000
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}"
+
+    def __len__(self) -> int:
+        return self.high - self.low + 1
+
+    def __contains__(self, port: int) -> bool:
+        return self.low <= port <= self.high
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """What holds for the supervisor as a whole."""
 
@@ -142,6 +159,7 @@ class RuntimeSpec:
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
     metrics_listen: TcpAddress | None = None  # on the loopback interface
+    port_range: PortRange = PortRange()  # where the ports of services with `tcp_port: auto` come from
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from blackhole_cg.core.facts import HostFacts, LimitProblem
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, Stream
@@ -23,6 +24,7 @@ from blackhole_cg.kernel.inherited import Inheritance
 from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess
+from blackhole_cg.kernel.ports import find_port_holder
 from blackhole_cg.kernel.preexec import preexec_steps
 from blackhole_cg.kernel.pressure import PressureAlarms
 from blackhole_cg.kernel.probe_run import ProbeCommands
@@ -180,6 +182,10 @@ class LinuxHost:
                 path = str(cause.filename or f"the FIFO for {spec.name}'s {stream}")
                 raise KernelError("open", path, cause.errno or 0) from cause
         return opened
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        """Who has a TCP port of this host; None when a service could have it."""
+        return find_port_holder(port, identify=identify)
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

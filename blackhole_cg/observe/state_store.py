@@ -37,7 +37,7 @@ class StateStore:
         except StoreError as error:
             logger.error("%s: services of an earlier supervisor are not recognised", error)
             return Memory()
-        boot_id, statuses, runs = "", {}, {}
+        boot_id, statuses, runs, ports = "", {}, {}, {}
         for kind, name, text in rows:
             try:
                 if kind == "boot":
@@ -46,9 +46,11 @@ class StateStore:
                     statuses[name] = parse_status(text)
                 elif kind == "run":
                     runs[name] = parse_run(text)
+                elif kind == "port":
+                    ports[name] = int(text)
             except (ValueError, KeyError, TypeError) as error:
                 logger.error("cannot read the %s of %s in %s: %r", kind, name, self._database.path, error)
-        return Memory(boot_id, statuses, runs)
+        return Memory(boot_id, statuses, runs, ports)
 
     def begin(self, boot_id: str) -> None:
         """From here on it is this boot."""
@@ -66,16 +68,21 @@ class StateStore:
         """The run has ended."""
         self._write("run", service, None)
 
+    def save_port(self, service: str, port: int) -> None:
+        """Remember the port that a service was given, which it is to have again."""
+        self._write("port", service, str(port))
+
     def forget(self, service: str) -> None:
         """There is no such service any more."""
+        self._write("port", service, None)
         self._write("run", service, None)
         self._write("status", service, None)
 
     def clear(self) -> None:
-        """Everything has ended in order: there is nothing to take over."""
+        """Everything has ended in order: there is nothing to take over; services have their ports again."""
         self._held_back.clear()
         try:
-            self._database.execute("DELETE FROM memory", ())
+            self._database.execute("DELETE FROM memory WHERE kind != 'port'", ())
         except StoreError as error:
             logger.error("%s", error)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
@@ -171,6 +172,12 @@ class Host(Protocol):
     @property
     def commands(self) -> Commands:
         """Runs the commands of exec probes, once the host is open."""
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        """Who has a TCP port of this host; None when a service could have it.
+
+        Without `identify` it is only said that somebody has it, which takes less time.
+        """
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

@@ -37,6 +37,7 @@ from blackhole_cg.core.events import (
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.handlers import Context
 from blackhole_cg.core.machine import step
+from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import Health, State
@@ -65,6 +66,9 @@ class Listener(Protocol):
 
     def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
         """The status is a new one, and this happened: both are to be stored, before they are acted on."""
+
+    def assign_port(self, runner: ServiceRunner) -> int | None:
+        """The port of the run that is to begin, which is stored; None if it has none. Raises SpawnError."""
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """A run has been forked, or is known by another main process or watchdog than before."""
@@ -114,6 +118,7 @@ class ServiceRunner:
         self.started_wall: datetime | None = None
         self.last_exit_wall: datetime | None = None
         self.last_limits: Mapping[str, LimitState] = {}
+        self.tcp_port: int | None = None  # of the run, or kept for the next one
         self._host = host
         self._clock = clock
         self._output = output
@@ -133,6 +138,12 @@ class ServiceRunner:
     def name(self) -> str:
         """The service's name."""
         return self.spec.name
+
+    @property
+    def port(self) -> int | None:
+        """Where the service listens, or will as far as that is known."""
+        written = self.spec.tcp_port
+        return self.tcp_port or (written if isinstance(written, int) else None)
 
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Go by another configuration from now on; a live run stays as it is."""
@@ -255,7 +266,8 @@ class ServiceRunner:
 
     def _watch_health(self) -> None:
         was_healthy = self.status.health is Health.HEALTHY
-        self.health_watch.begin(self.spec, self.status.run_id, has_started=was_healthy)
+        spec = with_port(self.spec, self.tcp_port)
+        self.health_watch.begin(spec, self.status.run_id, has_started=was_healthy)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -292,7 +304,8 @@ class ServiceRunner:
         self._is_adopted, self.extended_until = False, 0.0
         self.notify_watch.begin(self.spec.watchdog_seconds)
         try:
-            self.run = self._host.launch(self.spec, run_id)
+            self.tcp_port = self._listener.assign_port(self)
+            self.run = self._host.launch(with_port(self.spec, self.tcp_port), run_id)
         except (BlackholeError, OSError) as cause:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))

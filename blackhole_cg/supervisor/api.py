@@ -11,6 +11,7 @@ from blackhole_cg.core.words import State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.endpoints import list_endpoints
 from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
 
@@ -48,6 +49,10 @@ class SupervisorApi:
         runner = self._supervisor.services.runner(name)
         probes = [facts.to_json() for facts in runner.health_watch.facts()]
         return {"health": str(runner.status.health), "probes": probes}
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached."""
+        return list_endpoints(self._supervisor.services)
 
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service; what was learnt of a run is left out once it is over."""

@@ -55,17 +55,27 @@ class _Start:
 
 
 class Operations:
-    """Start, stop and restart of sets of services of one configuration."""
+    """Start, stop and restart of sets of services of one configuration.
 
-    def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, gate: Gate) -> None:
+    `is_alone_to_fail` says of a service that did not start that nothing is undone for it, required or not.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, ServiceRunner],
+        topology: Topology,
+        gate: Gate,
+        is_alone_to_fail: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self._runners = runners
         self._topology = topology
         self._gate = gate
+        self._is_alone_to_fail = is_alone_to_fail
         self._claims: dict[str, _Claim] = {}
 
     def succeeded_by(self, runners: Mapping[str, ServiceRunner], topology: Topology) -> Operations:
         """The operations of the next configuration; a claim made there overtakes those under way here."""
-        successor = Operations(runners, topology, self._gate)
+        successor = Operations(runners, topology, self._gate, self._is_alone_to_fail)
         successor._claims = self._claims
         return successor
 
@@ -242,6 +252,8 @@ class Operations:
         ]
         start.pending -= {each.name for each in failed}
         start.problems += [each.problem for each in failed if each.problem]
+        if self._is_alone_to_fail(outcome.name):
+            return
         if any(self._runners[each.name].spec.required for each in failed) and start.begun:
             start.pending.clear()
             start.rolled_back = True

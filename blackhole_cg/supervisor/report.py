@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
+from blackhole_cg.core.ports import PORT_MARK, with_port
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.rules import builtin_rules
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import AUTO, State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
@@ -63,7 +64,7 @@ class Reporter:
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
-            tcp_port=spec.tcp_port,
+            tcp_port=runner.port,
             unix_socket=spec.unix_socket,
             sockets=self._held(runner),
             instance_of=None,
@@ -86,9 +87,14 @@ class Reporter:
 
     def _held(self, runner: ServiceRunner) -> dict[str, dict[str, Any]]:
         held = self._sockets.names(runner.name)
+        sockets = with_port(runner.spec, runner.tcp_port).sockets
         return {
-            each.name: {"kind": str(each.kind), "address": each.address, "held": each.name in held}
-            for each in runner.spec.sockets
+            each.name: {
+                "kind": str(each.kind),
+                "address": each.address.replace(PORT_MARK, AUTO),  # as long as no port is assigned
+                "held": each.name in held,
+            }
+            for each in sockets
         }
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:

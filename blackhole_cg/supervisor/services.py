@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.core.record import RunRecord
+from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
@@ -20,6 +21,8 @@ from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
+from blackhole_cg.supervisor.ports import Ports
+from blackhole_cg.supervisor.takeover import release_sockets, take_over
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ class StateSink(Protocol):
     def forget_run(self, service: str) -> None:
         """The run has ended."""
 
+    def save_port(self, service: str, port: int) -> None:
+        """Remember the port that a service was given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -61,12 +67,15 @@ class Services:
 
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
+        self._watcher: Callable[[], None] | None = None
+        note = partial(self._note, "port")
+        self.ports = Ports(spec, surroundings.host, surroundings.states, note)
         self.topology = build_topology(spec.services)
         self.runners = {name: self._make_runner(spec.services[name]) for name in self.topology.order}
         self._gate = Gate(
             self.runners, self.topology, spec.runtime, surroundings.host.facts.memory_bytes, self._warn
         )
-        self.operations = Operations(self.runners, self.topology, self._gate)
+        self.operations = Operations(self.runners, self.topology, self._gate, self.ports.is_short)
 
     def reconfigure(self, spec: SupervisorSpec) -> list[ServiceRunner]:
         """Go by another configuration from now on; starts and stops nothing.
@@ -80,9 +89,31 @@ class Services:
         for name, runner in runners.items():
             runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
+        self.ports.reconfigure(spec)
         self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
-        return [runner for name, runner in before.items() if name not in self.runners]
+        gone = [runner for name, runner in before.items() if name not in self.runners]
+        for runner in gone:
+            self.ports.forget(runner.name)
+        self._tell_watcher()
+        return gone
+
+    async def take_over(self, memory: Memory) -> dict[str, RunRecord]:
+        """Carry on where an earlier supervisor stopped; the runs that were taken over."""
+        host, clock = self._surroundings.host, self._surroundings.clock
+        self.ports.restore(memory, host.facts.boot_id, self.runners)
+        adopted = await take_over(self.runners, host, memory, clock)
+        self.ports.settle(self.runners)
+        release_sockets(self.runners, host, memory)
+        return adopted
+
+    def watch(self, changed: Callable[[], None] | None) -> None:
+        """Tell whoever tells others where services are of every change; None tells nobody any more."""
+        self._watcher = changed
+
+    def _tell_watcher(self) -> None:
+        if self._watcher is not None:
+            self._watcher()
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
@@ -114,9 +145,12 @@ class Services:
 
     def _warn(self, name: str, text: str) -> None:
         _log.warning("%s: %s", name, text, extra={"service": name})
+        self._note("limit", name, text)
+
+    def _note(self, kind: str, name: str, text: str) -> None:
         run_id = self.runners[name].status.run_id
         self._surroundings.events.append(
-            self._event(name, Announce("limit", "", "", Reason.UNKNOWN, text, run_id))
+            self._event(name, Announce(kind, "", "", Reason.UNKNOWN, text, run_id))
         )
 
     # ---- Listener ----
@@ -141,11 +175,17 @@ class Services:
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
+                tcp_port=runner.tcp_port,
             )
         )
 
+    def assign_port(self, runner: ServiceRunner) -> int | None:
+        """A run is to begin: the port it listens on."""
+        return self.ports.assign(runner)
+
     def run_ended(self, runner: ServiceRunner) -> None:
         """Nobody needs to look for the run any more."""
+        self.ports.note_end(runner)
         self._surroundings.states.forget_run(runner.name)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
@@ -170,4 +210,6 @@ class Services:
         if not runner.status.holds_sockets:
             self._surroundings.host.sockets.release(runner.name)
         self._gate.note(runner)
+        self.ports.note(runner)
+        self._tell_watcher()
         self._surroundings.changed(runner)

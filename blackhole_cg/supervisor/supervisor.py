@@ -33,10 +33,11 @@ from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
 from blackhole_cg.observe.state_store import StateStore
-from blackhole_cg.runner.clock import Clock, loop_clock
+from blackhole_cg.runner.clock import loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
@@ -44,7 +45,6 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import release_sockets, take_over
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
@@ -154,7 +154,9 @@ class Supervisor:
             self._host, clock, self.outputs.open, self.events, self._states, self._note_change
         )
         self.services = Services(self.spec, around)
-        await self._carry_on(clock)
+        endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
+        self._stack.callback(lambda: endpoints.close(keep=self._detached))
+        await self._carry_on()
         self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
         self._notes.limits(problems)
         group = self.spec.runtime.control_group
@@ -164,10 +166,11 @@ class Supervisor:
         self._stack.push_async_callback(server.close)
         metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
         await metrics.open()
+        endpoints.write()
         self._stack.push_async_callback(metrics.close)
         _settle_memory()
 
-    async def _carry_on(self, clock: Clock) -> None:
+    async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
         with suppress(StoreError):  # told already; the numbers begin anew
             for name, run_id in self.events.newest_run_ids().items():
@@ -175,8 +178,7 @@ class Supervisor:
                     self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
         memory = self._states.load()
         self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
-        release_sockets(self.services.runners, self._host, memory)
+        self._adopted = await self.services.take_over(memory)
         if memory.boot_id == self._host.facts.boot_id:
             self._remembered = set(memory.statuses)
 

@@ -135,6 +135,11 @@ class FakeOperations:
         probes = [ProbeFacts(ProbeKind.STARTUP, "tcp").to_json(), asked.to_json()]
         return {"health": "unhealthy", "probes": probes}
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        web = {"tcp": "127.0.0.1:30000", "unix": None, "state": "running", "health": "healthy", "ready": True}
+        down = {"tcp": None, "unix": "/run/s", "state": "stopped", "health": "unknown", "ready": False}
+        return {"store": down, "web": web}
+
     def measurements(self) -> Sequence[Measured]:
         return [Measured(info) for info in self.infos.values()]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
@@ -73,7 +74,7 @@ class FakeRun:
             asyncio.get_running_loop().call_later(self.behaviour.exit_after_seconds, self.end)
 
     async def exited(self) -> ExitStatus:
-        await self._exited
+        await asyncio.shield(self._exited)  # whoever waits may leave, and another come
         assert self.exit_status is not None
         return self.exit_status
 
@@ -93,7 +94,7 @@ class FakeRun:
         return not self._emptied.done()
 
     async def emptied(self) -> None:
-        await self._emptied
+        await asyncio.shield(self._emptied)
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -175,6 +176,7 @@ class FakeHost:
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
         self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
+        self.port_holders: dict[int, PortHolder] = {}
         self.commands = FakeCommands()
         self.sockets = FakeSockets()
         self._descriptors: list[int] = []
@@ -227,6 +229,10 @@ class FakeHost:
             self._descriptors.append(writer)
             streams[stream] = reader
         return streams
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        holder = self.port_holders.get(port)
+        return holder if identify or holder is None else PortHolder()
 
     def remove_streams(self, names: Iterable[str]) -> None:
         pass

@@ -45,6 +45,9 @@ class NoStates:
     def forget_run(self, service: str) -> None:
         pass
 
+    def save_port(self, service: str, port: int) -> None:
+        pass
+
 
 class Stage:
     """A running composition of services; create it inside `run_virtual`."""

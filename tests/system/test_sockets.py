@@ -224,3 +224,30 @@ def test_a_service_that_died_with_its_supervisor_listens_again(supervise):
     live.start().ready()
     eventually(lambda: live.status("web")["run_id"] == 2, "the next run")
     assert ask(port) == live.until("web", "running")["pid"]
+
+
+def test_a_port_that_is_assigned_is_handed_over_bound(supervise):
+    port = free_port()
+    web = server(port, tcp_port="auto", sockets={"http": {"tcp": "{tcp_port}"}})
+    other = {**web, "data_dir": "other", "enabled": False}
+    options = {"ports": {"range": f"{port}-{port + 1}"}}
+    live = supervise(config({"web": web, "other": other}, **options))
+    client = ControlClient(live.runtime_dir)
+    assert live.status("web")["tcp_port"] == port
+    assert live.status("other")["sockets"]["http"]["address"] == "127.0.0.1:auto"
+    with Load(port, 2) as load:
+        for _ in range(3):
+            client.change("restart", ["web"])
+            ask(port)
+        crash(live)
+        live.start().ready()
+        client.change("restart", ["web"])
+        info = live.status("web")
+        assert ask(port) == info["pid"]
+    assert set(load.counts) == {"answered"}, load.counts
+    assert (info["tcp_port"], info["run_id"]) == (port, 5)
+    assert info["sockets"]["http"] == {"kind": "tcp", "address": f"127.0.0.1:{port}", "held": True}
+    live.cli("start", "other")
+    assert live.status("other")["tcp_port"] == port + 1
+    live.cli("stop", "web")
+    assert is_refused(port)

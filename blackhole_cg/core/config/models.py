@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from blackhole_cg.core.config.kinds import Choice, Duration, Flag, Number, Size, Whole
+from blackhole_cg.core.config.port_kinds import Range
 from blackhole_cg.core.config.resource_models import MIB, Percent, Weight
 from blackhole_cg.core.config.runtime_kinds import LoopbackAddress
 from blackhole_cg.core.config.section import Section, key, section
@@ -18,7 +19,7 @@ from blackhole_cg.core.config.service_models import (
     Service,
     ServiceName,
 )
-from blackhole_cg.core.spec import TcpAddress
+from blackhole_cg.core.spec import PortRange, TcpAddress
 from blackhole_cg.core.words import Isolation, Max, Overcommit
 
 
@@ -65,6 +66,14 @@ class Metrics(Section):
     )
 
 
+class Ports(Section):
+    """The ports of services with `tcp_port: auto`."""
+
+    range: Annotated[PortRange, Range()] = key(
+        PortRange(), "Ports they are given; one that a service has written is given to no other."
+    )
+
+
 class Orchestrator(Section):
     """How the supervisor itself works, and the defaults of every service."""
 
@@ -95,6 +104,7 @@ class Orchestrator(Section):
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")
     logs: Logs = section(Logs, "Rotation of log files.")
     metrics: Metrics = section(Metrics, "Where Prometheus finds its metrics.")
+    ports: Ports = section(Ports, "Where the ports of services with `tcp_port: auto` come from.")
 
 
 class Runtime(Section):

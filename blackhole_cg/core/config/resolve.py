@@ -19,6 +19,7 @@ from blackhole_cg.core.config.resolve_sockets import resolve_sockets
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.ports import PORT_MARK
 from blackhole_cg.core.spec import (
     IoMax,
     LogPolicy,
@@ -30,7 +31,7 @@ from blackhole_cg.core.spec import (
     StopPolicy,
     SupervisorSpec,
 )
-from blackhole_cg.core.words import MAX, Max, ServiceType
+from blackhole_cg.core.words import AUTO, MAX, Max, ServiceType
 
 STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -81,6 +82,7 @@ def _runtime(config: Config) -> RuntimeSpec:
         memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
         metrics_listen=orchestrator.metrics.listen,
+        port_range=orchestrator.ports.range,
     )
 
 
@@ -100,7 +102,7 @@ class _Resolver:
         self._notify_socket = posixpath.join(context.runtime_dir, "notify", name) if is_notify else None
         facts = {
             "name": name,
-            "tcp_port": service.tcp_port,
+            "tcp_port": PORT_MARK if service.tcp_port == AUTO else service.tcp_port,
             "unix_socket": service.unix_socket,
             "data_dir": service.data_dir,
             "log_level": service.log_level,

@@ -20,12 +20,13 @@ from blackhole_cg.core.config.kinds import (
     describe,
 )
 from blackhole_cg.core.config.monitor_models import Monitor
+from blackhole_cg.core.config.port_kinds import TcpPort
 from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, ReadinessProbe, StartupProbe
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
 from blackhole_cg.core.config.socket_models import Socket, SocketName
-from blackhole_cg.core.words import Condition, Max, Priority, RestartWhen, ServiceType
+from blackhole_cg.core.words import Auto, Condition, Max, Priority, RestartWhen, ServiceType
 
 DEFAULT_COMMAND: Final = (
     "`BINARY_PATH --service NAME --log-level LEVEL [--config FILE] [--socket PATH] [--port PORT]`"
@@ -216,7 +217,9 @@ class Service(Section):
         None, "Log level the service is told.", inherits="runtime.orchestrator.log_level"
     )
     unix_socket: Annotated[str | None, Path] = key(None, "Socket it listens on; it is told the path.")
-    tcp_port: Annotated[int | None, Whole(1, 65535)] = key(None, "Port it listens on; it is told the number.")
+    tcp_port: Annotated[int | Auto | None, TcpPort()] = key(
+        None, "Port it listens on; it is told the number. auto: one of runtime.orchestrator.ports.range."
+    )
     sockets: dict[SocketName, Socket] = Field(
         default_factory=dict,
         description="Sockets that the supervisor binds and holds; each run gets them, in this order, from "

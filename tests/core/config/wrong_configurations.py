@@ -301,7 +301,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:4:11: services.web.args: '--fast' is not a list (accepted: a list)",
             "blackhole.yaml:5:18: services.web.environment: a list is not a mapping (accepted: a mapping)",
             "blackhole.yaml:6:16: services.web.resources: '5' is not a mapping (accepted: a mapping)",
-            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:8:13: services.web.config: 'text' is not a mapping (accepted: any mapping)",
         ],
     ),
@@ -326,7 +326,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:80: services.web.resources.processes: '1.5' is not a whole number (accepted: 1 to 4194304, or \"max\")",
             "blackhole.yaml:3:97: services.web.resources.cpu_weight: 'max' is not a whole number (accepted: 1 to 10000)",
             "blackhole.yaml:4:20: services.web.oom_score_adj: '-1001' is out of range (accepted: -1000 to 1000)",
-            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535, or auto)",
         ],
     ),
     "bad sizes": (
@@ -464,13 +464,44 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:2:30: services.web.environment.\"A=B\": 'A=B' is not a variable name (accepted: letters, digits and '_', not beginning with a digit)",
         ],
     ),
-    "auto port": (
+    "a range of ports that is none": (
         """\
+            runtime: {orchestrator: {ports: {range: 30000}}}
             services:
               web: {tcp_port: auto}
             """,
         [
-            "blackhole.yaml:2:19: services.web.tcp_port: 'auto' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '30000' is not a range of ports (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports that do not exist": (
+        """\
+            runtime: {orchestrator: {ports: {range: 65000-65536}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '65000-65536' is out of range (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports backwards": (
+        """\
+            runtime: {orchestrator: {ports: {range: 31000-30000, rnage: 1-2}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '31000-30000' ends before it begins (accepted: LOW-HIGH, 1 to 65535)",
+            "blackhole.yaml:1:54: runtime.orchestrator.ports.rnage: unknown key (did you mean 'range'?)",
+        ],
+    ),
+    "auto port": (
+        """\
+            services:
+              web: {tcp_port: automatic}
+            """,
+        [
+            "blackhole.yaml:2:19: services.web.tcp_port: 'automatic' is not a whole number (accepted: 1 to 65535, or auto)",
         ],
     ),
     "empty command": (
@@ -789,9 +820,9 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             """,
         [
             "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
-            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:3:51: services.web.depends_on.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
-            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:4:3: services.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
         ],
     ),
