@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from blackhole_cg.control.client import ControlClient
 from tests.support.configs import config
 from tests.support.live import ROOT, alive
 from tests.support.load import Load
@@ -119,10 +120,12 @@ def test_nginx_as_documented_is_restarted_under_load_and_refuses_nobody(supervis
     for directory in (live.directory, *live.directory.parents):
         directory.chmod(directory.stat().st_mode | 0o011)  # its user must reach its data_dir
     (live.directory / "nginx.conf").write_text(NGINX)
-    live.start().ready()
+    live.start()
+    eventually(lambda: "using inherited sockets" in live.text(), "nginx has taken the socket", 300)
+    client = ControlClient(live.runtime_dir)
     with Load(80, 2) as load:
         for _ in range(5):
-            live.cli("restart", "web")
+            client.change("restart", ["web"])
     assert "refused" not in load.counts, load.counts
     assert load.counts["answered"] > 10, load.counts
-    assert live.status("web")["run_id"] == 6
+    assert client.service("web")["run_id"] == 6
