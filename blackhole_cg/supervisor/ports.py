@@ -111,6 +111,8 @@ class Ports:
 
     def note(self, runner: ServiceRunner) -> None:
         """Take in a new status: a port is kept for as long as there is a run, or another one is wanted."""
+        if runner.status.state is State.WAITING:
+            self._short.discard(runner.name)
         if runner.status.state in LIVE_STATES:
             return
         if runner.status.state in _AT_REST or runner.spec.tcp_port != AUTO:

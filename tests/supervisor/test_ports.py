@@ -162,6 +162,20 @@ def test_when_none_is_left_only_that_service_fails_and_nothing_is_undone():
     run_virtual(main())
 
 
+def test_once_it_wants_to_start_again_a_failure_is_one_like_any_other():
+    async def main():
+        stage = Stage(service("b"), auto("a"), port_range=PortRange(9000, 9000), max_processes=1)
+        stage.host.port_holders = {9000: NGINX}
+        with pytest.raises(OperationError, match="no port"):
+            await stage.operations.start(["a"])
+        stage.host.port_holders = {}
+        with pytest.raises(OperationError, match="rolled back: b") as failure:
+            await stage.operations.start(["b", "a"])
+        assert "max_processes" in str(failure.value)
+
+    run_virtual(main())
+
+
 def test_a_written_port_that_another_run_still_has_is_refused():
     async def main():
         stage = Stage(auto("a"), service("b"))
