@@ -81,10 +81,6 @@ class Supervised:
         """The supervisor's process."""
         return self._process.pid
 
-    def answers(self) -> bool:
-        """Whether it listens already."""
-        return (self.directory / "run" / "control.sock").exists()
-
     def get(self, path: str) -> Any:
         """The JSON answer of the control API to a GET."""
         connection = UnixConnection(self.directory / "run" / "control.sock")

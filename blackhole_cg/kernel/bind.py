@@ -51,7 +51,7 @@ def bind_socket(service: str, spec: SocketSpec, identity: Identity) -> socket.so
 
 def is_the_same(held: socket.socket, spec: SocketSpec) -> bool:
     """Whether a socket is bound where `spec` says, and can still be reached there."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         if (held.family, held.type) != (_family(spec), _type(spec)):
             return False
         if spec.kind is not SocketKind.UDP and not held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -66,8 +66,7 @@ def is_the_same(held: socket.socket, spec: SocketSpec) -> bool:
         wanted_host, wanted_port = split_address(spec.address)
         packed = (socket.inet_pton(held.family, each) for each in (host, wanted_host))
         return port == wanted_port and len(set(packed)) == 1
-    except OSError:
-        return False
+    return False
 
 
 def refresh(service: str, held: socket.socket, spec: SocketSpec, identity: Identity) -> None:
@@ -86,9 +85,12 @@ def refresh(service: str, held: socket.socket, spec: SocketSpec, identity: Ident
 
 def remove_file(bound: socket.socket) -> None:
     """Remove the file of a unix socket; nothing happens for any other, or where it is gone."""
+    if bound.family != socket.AF_UNIX:
+        return
     with contextlib.suppress(OSError):
-        if bound.family == socket.AF_UNIX and (path := bound.getsockname()):
-            Path(path).unlink()
+        path = Path(bound.getsockname())
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
 
 
 def _family(spec: SocketSpec) -> socket.AddressFamily:

@@ -96,6 +96,7 @@ class HeldSockets:
         for each, found in borrow_sockets(missing, pids):
             self._hold(spec.name, each.name, found)
             missing.remove(each)
+            log.info("%s: took its socket %s (%s) back", spec.name, each.name, each.shown)
         for each in missing:
             log.warning(
                 "%s: its socket %s (%s) is not held: no process of the run has it",
@@ -108,6 +109,14 @@ class HeldSockets:
     def names(self, service: str) -> frozenset[str]:
         """The sockets that are held for a service."""
         return frozenset(self._held.get(service, ()))
+
+    def ports(self, service: str) -> frozenset[int]:
+        """The TCP ports that are held for a service."""
+        held = self._held.get(service, {}).values()
+        inet = (socket.AF_INET, socket.AF_INET6)
+        return frozenset(
+            each.getsockname()[1] for each in held if each.family in inet and each.type == socket.SOCK_STREAM
+        )
 
     def services(self) -> list[str]:
         """The services for which something is held."""

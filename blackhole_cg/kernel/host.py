@@ -153,6 +153,7 @@ class LinuxHost:
         run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
         if run is not None:
             run.recover(spec)
+        if run is not None and spec.sockets:
             self._sockets.recover(spec, run.processes())
         return run
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
+from blackhole_cg.core.ports import PORT_MARK, with_port
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.rules import builtin_rules
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import AUTO, State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
@@ -87,9 +88,14 @@ class Reporter:
 
     def _held(self, runner: ServiceRunner) -> dict[str, dict[str, Any]]:
         held = self._sockets.names(runner.name)
+        sockets = with_port(runner.spec, runner.tcp_port).sockets
         return {
-            each.name: {"kind": str(each.kind), "address": each.address, "held": each.name in held}
-            for each in runner.spec.sockets
+            each.name: {
+                "kind": str(each.kind),
+                "address": each.address.replace(PORT_MARK, AUTO),  # as long as no port is assigned
+                "held": each.name in held,
+            }
+            for each in sockets
         }
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:

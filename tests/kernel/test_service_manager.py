@@ -42,6 +42,16 @@ def test_a_descriptor_is_stored_by_name_and_let_go_of(listener, tmp_path):
     manager(None).keep("svc/web/http", 0)
 
 
+def test_a_descriptor_that_cannot_be_stored_is_told(listener, caplog, monkeypatch):
+    monkeypatch.setattr("blackhole_cg.kernel.service_manager.KEEP_SECONDS", 0.05)
+    it = manager(listener.getsockname())
+    for _ in range(2000):  # until its queue is full
+        it.keep("svc/web/http", 0)
+        if caplog.text:
+            break
+    assert "svc/web/http is not stored with the service manager: timed out" in caplog.text
+
+
 def test_an_abstract_address():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(f"\0bh-test-{os.getpid()}")

@@ -24,7 +24,7 @@ async def ask(port: int, source: str) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
             try:
-                writer.write(b"?")
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 answer = await reader.read()
             finally:
                 writer.close()

@@ -936,4 +936,75 @@ instances:
             "blackhole.yaml:4:3: services.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
         ],
     ),
+    "sockets: each by itself": (
+        """\
+            services:
+              web:
+                command: [/bin/true]
+                sockets:
+                  a: {tcp: 9000, udp: 7, mode: 600}
+                  b: {}
+                  c: {tcp: "example.org:80"}
+                  d: {tcp: 70000, port: 7}
+                  e: {udp: 5353, backlog: 7, ipv6only: yes}
+                  f: {unix: "{unix_socket}", mode: rw}
+                  "j:k": {tcp: 3}
+                  l: 8080
+                  m: {udp: "[127.0.0.1]:80"}
+            """,
+        [
+            "blackhole.yaml:5:22: services.web.sockets.a.udp: there is tcp already (accepted: exactly one of tcp, udp, unix)",
+            "blackhole.yaml:5:30: services.web.sockets.a.mode: a tcp socket has none (accepted: with unix)",
+            "blackhole.yaml:6:7: services.web.sockets.b: does not say where to listen (accepted: exactly one of tcp, udp, unix)",
+            "blackhole.yaml:7:16: services.web.sockets.c.tcp: 'example.org:80' is not an address to listen on (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+            "blackhole.yaml:8:16: services.web.sockets.d.tcp: '70000' has no port from 1 to 65535 (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+            "blackhole.yaml:8:23: services.web.sockets.d.port: unknown key (accepted: tcp, udp, unix, backlog, ipv6only, mode, owner, group)",
+            "blackhole.yaml:9:22: services.web.sockets.e.backlog: nobody waits to be accepted at a udp socket (accepted: with tcp, unix)",
+            "blackhole.yaml:9:34: services.web.sockets.e.ipv6only: this is no IPv6 address (accepted: with an address such as [::]:80)",
+            "blackhole.yaml:10:17: services.web.sockets.f.unix: uses {unix_socket}, and the service has no unix_socket",
+            "blackhole.yaml:10:40: services.web.sockets.f.mode: 'rw' is not an octal mask (accepted: three octal digits such as 022, or four with a leading 0)",
+            "blackhole.yaml:11:7: services.web.sockets.\"j:k\": 'j:k' is not a socket's name (accepted: up to 63 of letters, digits, '-', '_' and '.', beginning with a letter or a digit)",
+            "blackhole.yaml:12:10: services.web.sockets.l: '8080' is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:13:16: services.web.sockets.m.udp: '[127.0.0.1]:80' is not a numeric address with a port (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+        ],
+    ),
+    "sockets that collide": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "127.0.0.1:9000"}}}
+            services:
+              web:
+                command: [/bin/true]
+                tcp_port: 8080
+                data_dir: data
+                sockets:
+                  http: {tcp: "{tcp_port}"}
+                  every: {tcp: "[::]:443"}
+                  api: {unix: "{data_dir}/api.sock"}
+                  dns: {udp: "localhost:5353"}
+                  tcp-too: {tcp: 5353}
+              other:
+                command: [/bin/true]
+                tcp_port: 444
+                unix_socket: other.sock
+                sockets:
+                  a: {tcp: 8080}
+                  b: {tcp: "127.0.0.1:443"}
+                  c: {tcp: 9000}
+                  d: {unix: data/api.sock}
+                  e: {udp: 5353}
+                  f: {unix: "{unix_socket}"}
+                  g: {unix: ./other.sock}
+                  h: {tcp: "[::1]:8080"}
+              off: {command: [/bin/true], enabled: no, sockets: {a: {tcp: 8080}}}
+            """,
+        [
+            "blackhole.yaml:18:16: services.other.sockets.a.tcp: services.web.tcp_port listens there already (blackhole.yaml:5:15)",
+            "blackhole.yaml:19:16: services.other.sockets.b.tcp: services.web.sockets.every.tcp listens there already (blackhole.yaml:9:20)",
+            "blackhole.yaml:20:16: services.other.sockets.c.tcp: the supervisor's metrics have the same address (blackhole.yaml:1:44)",
+            "blackhole.yaml:21:17: services.other.sockets.d.unix: services.web.sockets.api.unix listens there already (blackhole.yaml:10:19)",
+            "blackhole.yaml:22:16: services.other.sockets.e.udp: services.web.sockets.dns.udp listens there already (blackhole.yaml:11:18)",
+            "blackhole.yaml:24:17: services.other.sockets.g.unix: services.other.sockets.f.unix listens there already (blackhole.yaml:23:17)",
+            "blackhole.yaml:25:16: services.other.sockets.h.tcp: services.web.tcp_port listens there already (blackhole.yaml:5:15)",
+        ],
+    ),
 }
