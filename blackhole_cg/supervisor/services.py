@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,9 +84,9 @@ class Services:
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
         return [runner for name, runner in before.items() if name not in self.runners]
 
-    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
-        """The runs of these are about to end; see `Gate.expect`."""
-        self._gate.expect(ending)
+    def expect(self, leaving: Set[str]) -> None:
+        """These are about to end and stay down; see `Gate.expect`."""
+        self._gate.expect(leaving)
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
