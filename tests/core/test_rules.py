@@ -277,3 +277,9 @@ def _specs(draw) -> RuleSpec:
 @given(_specs(), _series())
 def test_it_fires_when_a_naive_reading_says_so(spec: RuleSpec, samples: list[Sample]):
     assert fired_at(spec, samples) == pytest.approx(naive_firings(spec, samples))
+
+
+def test_no_rule_stands_in_for_a_limit_that_the_kernel_holds_with_another_value():
+    limits = ResourceLimits(memory_max_bytes=100)
+    refused = LimitState(100, 300, reason="not changed while it runs: 200 are in use")
+    assert builtin_rules(limits, {"memory_max": refused}) == ()
