@@ -15,7 +15,7 @@ from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
 from blackhole_cg.core.spec import RuntimeSpec, ServiceSpec
 from blackhole_cg.core.topology import Topology, is_met
-from blackhole_cg.core.words import LIVE_STATES, Overcommit, State
+from blackhole_cg.core.words import AUTO, LIVE_STATES, Overcommit, State
 from blackhole_cg.runner.service import ServiceRunner
 
 
@@ -160,5 +160,8 @@ class Gate:
 
 
 def _endpoints(spec: ServiceSpec) -> frozenset[int | str]:
-    """Where a service listens: its port and its socket, as far as they are configured."""
-    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None)
+    """Where a service listens: its port and its socket, as far as they are configured.
+
+    A port that is found for each run is kept apart where it is found.
+    """
+    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None and each != AUTO)
