@@ -195,10 +195,11 @@ def builtin_rules(limits: ResourceLimits, enforced: Mapping[str, LimitState]) ->
     """The rules that stand in for limits which this host cannot enforce: memory, by a restart.
 
     It takes two samples in a row, because one can be a passing peak that the kernel would have reclaimed.
+    Where the kernel holds another value, because a change of it was refused, that value is the limit.
     """
     memory_max = _number(limits.memory_max_bytes)
     state = enforced.get("memory_max")
-    if memory_max is None or state is None or state.enforced:
+    if memory_max is None or state is None or state.enforced or state.effective is not None:
         return ()
     return (
         RuleSpec(

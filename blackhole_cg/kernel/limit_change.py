@@ -68,7 +68,8 @@ class LimitChanger:
         Source: kernel Documentation/admin-guide/cgroup-v2.rst, memory.max.
         """
         wanted, bad_devices = self.writer.limits(spec)
-        lifted = lifted_limits({name: state.requested for name, state in before.items()}, wanted)
+        requested = {name: state.requested for name, state in before.items()}
+        lifted = tuple(map(self._liftable, lifted_limits(requested, wanted)))
         changed = [limit for limit in wanted if not _is_as_asked(limit, before.get(limit.name))]
         states = {name: state for name, state in before.items() if name not in {each.name for each in lifted}}
         obstacles = {limit.name: self.writer.obstacle(limit, bad_devices) for limit in changed}
@@ -92,6 +93,16 @@ class LimitChanger:
             self._take_back(done)
             return Changed(_unchanged(before, changed, refusal), (_text(spec, refusal),))
         return Changed(states)
+
+    def _liftable(self, limit: Limit) -> Limit:
+        """In a form that the kernel takes of a live run: no cgroup with processes may have an empty cpuset.
+
+        Source: kernel/cgroup/cpuset.c, validate_change: ENOSPC.
+        """
+        if limit.name != "cpuset_cpus":
+            return limit
+        online = (self.writer.sys / "devices/system/cpu/online").read_text().strip()
+        return replace(limit, requested=online, writes=(online,))
 
     def _in_order(self, limits: Iterable[Limit]) -> Sequence[_Held]:
         """Raised ones first, as what is lowered may need the room; memory.high before memory.max."""

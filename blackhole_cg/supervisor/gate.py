@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
 from blackhole_cg.core.spec import RuntimeSpec, ServiceSpec
 from blackhole_cg.core.topology import Topology, is_met
-from blackhole_cg.core.words import LIVE_STATES, Overcommit, State
+from blackhole_cg.core.words import AUTO, LIVE_STATES, Overcommit, State
 from blackhole_cg.runner.service import ServiceRunner
 
 
@@ -43,7 +43,8 @@ class Gate:
         self._live: dict[str, int] = {}  # name -> the bytes its limit promises it
         self._promised_bytes = 0
         self._held: set[str] = set()
-        self._yielding: dict[str, frozenset[int | str]] = {}  # name -> what its run listens on
+        self._listening: dict[str, frozenset[int | str]] = {}  # name -> where its run listens
+        self._leaving: Set[str] = frozenset()
         self._queue: deque[str] = deque()
         self._scheduled = False
         self.reconfigure(runners, topology, runtime)
@@ -81,21 +82,16 @@ class Gate:
             self._admit(runner)
         else:
             self._promised_bytes -= self._live.pop(runner.name, 0)
-            if self._yielding.pop(runner.name, None) is not None:
+            if self._listening.pop(runner.name, None) is not None:
                 self._ask_all()
         if state in (State.RUNNING, State.COMPLETED):
             for dependent in self._topology.required_by.get(runner.name, ()):
                 if self._runners[dependent].status.state is State.WAITING:
                     self.ask(dependent)
 
-    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
-        """The runs of these, by the configuration they were started with, are about to end.
-
-        Until then whoever needs their port, their socket or their place waits, and is not refused.
-        """
-        for name, spec in ending.items():
-            if name in self._live:
-                self._yielding[name] = self._yielding.get(name, frozenset()) | endpoints(spec)
+    def expect(self, leaving: Set[str]) -> None:
+        """These are about to end and stay down: until then whoever needs their place is not refused."""
+        self._leaving = leaving
 
     def hold(self, names: Iterable[str]) -> None:
         """Let these wait, whatever their dependencies, until they are released."""
@@ -126,22 +122,25 @@ class Gate:
             return  # another configuration or a newer wish came first
         if name in self._held or self.unmet(name):
             return
+        if self._is_taken(runner):
+            return
         refusal = self._refusal(runner)
-        if self._must_wait_for_another(runner) or (refusal is not None and self._yielding):
+        if refusal is not None and not self._leaving.isdisjoint(self._live):
             return
         runner.post(
             DependenciesMet() if refusal is None else StartRefused(f"cannot start '{name}': {refusal}")
         )
 
-    def _must_wait_for_another(self, runner: ServiceRunner) -> bool:
-        """Whether a run that is about to end still listens where this one is to."""
-        wanted = endpoints(runner.spec)
+    def _is_taken(self, runner: ServiceRunner) -> bool:
+        """Whether the run of another service, by an older configuration, still listens where this is to."""
+        wanted = _endpoints(runner.spec)
         return any(
-            not wanted.isdisjoint(held) for name, held in self._yielding.items() if name != runner.name
+            not wanted.isdisjoint(held) for name, held in self._listening.items() if name != runner.name
         )
 
     def _admit(self, runner: ServiceRunner) -> None:
         if runner.name not in self._live:
+            self._listening[runner.name] = _endpoints(runner.spec)
             self._live[runner.name] = promised_bytes(runner.spec)
             self._promised_bytes += self._live[runner.name]
 
@@ -160,6 +159,9 @@ class Gate:
         return None
 
 
-def endpoints(spec: ServiceSpec) -> frozenset[int | str]:
-    """Where a service listens: its port and its socket, as far as they are configured."""
-    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None)
+def _endpoints(spec: ServiceSpec) -> frozenset[int | str]:
+    """Where a service listens: its port and its socket, as far as they are configured.
+
+    A port that is found for each run is kept apart where it is found.
+    """
+    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None and each != AUTO)

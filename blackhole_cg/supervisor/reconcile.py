@@ -112,8 +112,7 @@ class Reconciler:
             for name, spec in {**self._leaving, **gone}.items()
             if name not in new.services and not is_down(before[name])
         }
-        yielding = {**leaving, **{name: old.services[name] for name in plan.names(ChangeKind.RESTART)}}
-        self._services.expect(yielding)
+        self._services.expect(leaving.keys())
         self._installer.install(effective(new, leaving), new, plan)
         self.spec, self._leaving = new, leaving
         operations.cancel(gone, _GONE)
@@ -233,6 +232,7 @@ class Reconciler:
         left = [name for name in self._leaving if is_down(runners[name])]
         if left and not self._closed:
             self._leaving = {name: spec for name, spec in self._leaving.items() if name not in left}
+            self._services.expect(self._leaving.keys())
             self._installer.drop(effective(self.spec, self._leaving))
 
     def _work(self, work: Coroutine[Any, Any, list[str]]) -> asyncio.Task[list[str]]:

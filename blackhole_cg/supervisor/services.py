@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -118,9 +118,9 @@ class Services:
         if self._watcher is not None:
             self._watcher()
 
-    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
-        """The runs of these are about to end; see `Gate.expect`."""
-        self._gate.expect(ending)
+    def expect(self, leaving: Set[str]) -> None:
+        """These are about to end and stay down; see `Gate.expect`."""
+        self._gate.expect(leaving)
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings

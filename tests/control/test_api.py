@@ -624,3 +624,36 @@ def test_an_answer_that_is_not_ours_is_no_traceback(tmp_path: Path) -> None:
             thread.start()
             assert refusal(lambda: ControlClient(tmp_path).services()).kind == kind, answer
             thread.join(30)
+
+
+def test_another_configuration_is_planned_applied_and_taken_back(
+    served: Served, client: ControlClient
+) -> None:
+    client.plan(Path("/etc/next.yaml"))
+    client.apply(Path("/etc/next.yaml"), force=True)
+    client.roll_back(3)
+    assert [call for call in served.operations.calls if call[0] != "reload"] == [
+        ("plan", ("/etc/next.yaml",)),
+        ("apply", ("/etc/next.yaml", "force")),
+        ("rollback", ("3",)),
+    ]
+    assert [entry["number"] for entry in client.configurations()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/plan", b""),
+        ("/v1/plan", b'{"config": "next.yaml"}'),
+        ("/v1/apply", b'{"config": "/a", "forse": true}'),
+        ("/v1/apply", b'{"config": "/a", "force": 1}'),
+        ("/v1/apply", b"[]"),
+        ("/v1/apply", b"{"),
+        ("/v1/rollback", b'{"number": true}'),
+    ],
+)
+def test_a_wrong_body_is_refused_and_nothing_is_done(served: Served, path: str, body: bytes) -> None:
+    status, _, answer = ask(served, "POST", path, body=body)
+    assert (status, json.loads(answer)["error"]["kind"]) == (400, "bad_request")
+    assert "accepted" in json.loads(answer)["error"]["message"]
+    assert served.operations.calls == []

@@ -250,6 +250,25 @@ def test_a_list_that_changes_ten_times_a_second_has_converged_soon_after_the_las
     run_virtual(main())
 
 
+def test_a_service_that_stays_after_all_keeps_nobody_from_a_port_it_does_not_have():
+    async def main():
+        def spec(*ports: int) -> SupervisorSpec:
+            names = zip("de", ports, strict=False)
+            return supervisor_spec(
+                *(service(name, tcp_port=port, config_hash=f"{port}") for name, port in names)
+            )
+
+        theatre = theatre_of()
+        await theatre.reconciler.take(spec(5)).settled()
+        for overtaken in (spec(), spec(4), spec()):
+            theatre.reconciler.take(overtaken)
+        await asyncio.wait_for(theatre.reconciler.take(spec(5, 4)).settled(), 60)
+        assert theatre.running() == {"d": "5", "e": "4"}
+        assert theatre.problems == []
+
+    run_virtual(main())
+
+
 def test_a_change_that_holds_at_once_does_not_end_the_attempts():
     async def main():
         theatre = theatre_of(web=Behaviour(launch_error="no"))

@@ -10,7 +10,7 @@ import pytest
 from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.plan import ChangeKind
 from blackhole_cg.core.spec import LogPolicy, ResourceLimits, RestartPolicy
-from blackhole_cg.core.words import Isolation, State
+from blackhole_cg.core.words import AUTO, Isolation, State
 from blackhole_cg.errors import ConfigError, Diagnostic, IsolationError, OperationError, UnknownServiceError
 from blackhole_cg.supervisor.paths import Paths
 from blackhole_cg.supervisor.supervisor import Supervisor
@@ -296,5 +296,16 @@ def test_a_configuration_that_cannot_be_kept_is_applied_all_the_same(tmp_path, c
             await it.reload(supervisor_spec(service("fresh")))
             assert it.is_running("fresh")
             assert "cannot store the configuration" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_services_on_any_port_do_not_wait_for_each_other(tmp_path):
+    async def main():
+        web, api = (replace(service(name), tcp_port=AUTO) for name in ("web", "api"))
+        async with supervisor(tmp_path, web) as it, asyncio.timeout(30):
+            await it.start()
+            await it.reload(supervisor_spec(web, api))
+            assert it.is_running("web") and it.is_running("api")
 
     asyncio.run(main())

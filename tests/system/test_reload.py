@@ -10,8 +10,11 @@ import sys
 import yaml
 
 from blackhole_cg.kernel.scope import started_ticks
-from tests.support.configs import SLEEP, config
+from tests.support.configs import SLEEP, config, shell
+from tests.support.live import alive, crash
 from tests.support.waiting import eventually
+
+STUBBORN = shell("trap '' TERM; while :; do sleep 1; done")
 
 
 def write(live, services):
@@ -157,3 +160,22 @@ def test_files_that_change_are_reloaded_and_a_broken_one_is_told_once(supervise)
     del settings["runtime"]["orchestrator"]["watch"], settings["services"]["web"]
     live.config.write_text(yaml.safe_dump(settings))
     eventually(lambda: "web" not in live.services(), "web has gone", 30)
+
+
+def test_a_supervisor_killed_in_the_middle_of_a_reload_leaves_it_to_the_next_one(supervise):
+    live = supervise(config({"web": SLEEP, "slow": {**STUBBORN, "stop": {"timeout": "30s"}}}))
+    before = live.services()
+    write(live, {"web": SLEEP, "fresh": SLEEP})
+    os.kill(live.pid, signal.SIGHUP)
+    live.until("slow", "stopping")
+    live.until("fresh", "running")
+    fresh = live.status("fresh")["pid"]
+    crash(live)
+    live.start()
+    live.ready()
+    after = live.services()
+    assert {name: info["pid"] for name, info in after.items()} == {
+        "web": before["web"]["pid"],
+        "fresh": fresh,
+    }
+    assert not alive(before["slow"]["pid"])
