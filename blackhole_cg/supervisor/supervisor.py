@@ -270,8 +270,8 @@ class Supervisor:
 
     @property
     def spec(self) -> SupervisorSpec:
-        """The newest configuration."""
-        return self.configuration.spec
+        """The newest configuration; before `open`, the one it is made with."""
+        return self.configuration.spec if hasattr(self, "configuration") else self._spec
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
