@@ -206,7 +206,13 @@ class Reconciler:
 
     async def _restart(self, names: Iterable[str], coming: Set[str], after: Iterable[str]) -> list[str]:
         """Restart those that are still wanted up, as those are that come (back), and then start others."""
-        wanted = [name for name in self._present(names) if name in coming or self._is_wanted(name)]
+        services = self.spec.services
+        wanted = [
+            name
+            for name in self._present(names)
+            if (name in coming and services[name].enabled)
+            or (self._is_wanted(name) and name not in self._disabled)
+        ]
         problems = await _problems_of(self._services.operations.restart(wanted)) if wanted else []
         self._look_again(wanted)
         return problems + await self._start(after)

@@ -276,7 +276,7 @@ class Supervisor:
 
     @property
     def spec(self) -> SupervisorSpec:
-        """The newest configuration."""
+        """The newest configuration; before `open`, the one it is made with."""
         return self.configuration.spec if hasattr(self, "configuration") else self._spec
 
     def status(self, name: str) -> State:

@@ -306,6 +306,7 @@ def test_a_new_run_does_not_recover_from_the_breach_of_another():
     samples = [sample(100, 95), sample(105, 10, run_id=2, began=100)]
     assert recovered_at(replace(STEADY, for_seconds=0), samples) == []
 
+
 def test_no_rule_stands_in_for_a_limit_that_the_kernel_holds_with_another_value():
     limits = ResourceLimits(memory_max_bytes=100)
     refused = LimitState(100, 300, reason="not changed while it runs: 200 are in use")

@@ -281,3 +281,20 @@ def test_a_change_that_holds_at_once_does_not_end_the_attempts():
         assert theatre.states() == {"db": "running", "web": "running"}
 
     run_virtual(main())
+
+
+def test_what_is_disabled_in_the_end_does_not_run_whatever_was_wanted_in_the_same_moment():
+    async def main():
+        def spec(port: int, enabled: bool) -> SupervisorSpec:
+            d = service("d", tcp_port=port, config_hash=str(port), enabled=enabled)
+            return supervisor_spec(service("a"), d)
+
+        theatre = theatre_of()
+        theatre.reconciler.take(spec(4, True))
+        await asyncio.sleep(0)
+        for each in (spec(5, False), spec(4, True), supervisor_spec(), supervisor_spec(), spec(4, False)):
+            theatre.reconciler.take(each)
+        await asyncio.sleep(100)
+        assert list(theatre.running()) == ["a"]
+
+    run_virtual(main())
