@@ -163,6 +163,10 @@ class LinuxHost:
                 raise KernelError("open", path, cause.errno or 0) from cause
         return opened
 
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        """Where the FIFOs of a service are."""
+        return {stream: self._streams.path(name, stream) for stream in Stream}
+
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""
         for name in names:

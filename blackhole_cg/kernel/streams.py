@@ -41,13 +41,14 @@ class StreamFiles:
     def remove(self, name: str) -> None:
         """Delete a service's FIFOs; open descriptors stay valid."""
         for stream in Stream:
-            Path(self._path(name, stream)).unlink(missing_ok=True)
+            Path(self.path(name, stream)).unlink(missing_ok=True)
 
-    def _path(self, name: str, stream: Stream) -> str:
+    def path(self, name: str, stream: Stream) -> str:
+        """Where a FIFO is."""
         return f"{self._directory}/{name}.{stream}"
 
     def _open(self, name: str, stream: Stream, owner: Identity, flags: int) -> int:
-        path = self._path(name, stream)
+        path = self.path(name, stream)
         made = self._make(path)
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

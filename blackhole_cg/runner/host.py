@@ -155,6 +155,9 @@ class Host(Protocol):
     def commands(self) -> Commands:
         """Runs the commands of exec probes, once the host is open."""
 
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        """Where the FIFOs of a service are."""
+
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""
 

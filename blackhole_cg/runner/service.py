@@ -67,10 +67,7 @@ class Listener(Protocol):
         """The status is a new one, and this happened: both are to be stored, before they are acted on."""
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
-        """A run has been forked, or is known by another main process or watchdog than before."""
-
-    def run_ended(self, runner: ServiceRunner) -> None:
-        """Nothing is left of the run."""
+        """A run has been forked, or is known by another main process or watchdog: to be stored at once."""
 
     def check_dependencies(self, runner: ServiceRunner) -> None:
         """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
@@ -335,7 +332,6 @@ class ServiceRunner:
     def _forget_run(self) -> None:
         self._output.end_run()
         self.run = None
-        self._listener.run_ended(self)
 
     def _remember_run(self) -> None:
         if self.run is not None:

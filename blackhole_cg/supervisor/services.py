@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import Reason
+from blackhole_cg.core.words import LIVE_STATES, Reason
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
@@ -38,7 +39,7 @@ class StateSink(Protocol):
         """Remember a status."""
 
     def save_run(self, run: RunRecord) -> None:
-        """Remember a live run."""
+        """Remember a live run. Returns once that outlasts a crash."""
 
     def forget_run(self, service: str) -> None:
         """The run has ended."""
@@ -54,6 +55,7 @@ class Surroundings:
     events: EventSink
     states: StateSink
     changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
+    together: Callable[[], AbstractContextManager[None]] = nullcontext  # stores at once what is noted within
 
 
 class Services:
@@ -122,10 +124,14 @@ class Services:
     # ---- Listener ----
 
     def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
-        """Store the new status and what happened, before it is acted on."""
-        self._surroundings.states.save_status(runner.name, runner.status)
-        for announcement in announcements:
-            self._surroundings.events.append(self._event(runner.name, announcement))
+        """Store the new status and what happened, all of it or nothing, before it is acted on."""
+        around = self._surroundings
+        with around.together():
+            around.states.save_status(runner.name, runner.status)
+            if runner.status.state not in LIVE_STATES:  # nobody needs to look for the run any more
+                around.states.forget_run(runner.name)
+            for announcement in announcements:
+                around.events.append(self._event(runner.name, announcement))
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """Remember who the run is."""
@@ -141,12 +147,12 @@ class Services:
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
+                tcp_port=runner.spec.tcp_port,
+                fifos={
+                    str(key): path for key, path in self._surroundings.host.stream_paths(runner.name).items()
+                },
             )
         )
-
-    def run_ended(self, runner: ServiceRunner) -> None:
-        """Nobody needs to look for the run any more."""
-        self._surroundings.states.forget_run(runner.name)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
         is_change = announcement.kind in ("state", "health")

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -26,13 +26,11 @@ from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
 from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
-from blackhole_cg.errors import IsolationError, OperationError, StoreError
+from blackhole_cg.errors import IsolationError, OperationError
 from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.observe.console import Console
-from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
-from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
@@ -44,6 +42,7 @@ from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reload import Reload
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.stores import Stores
 from blackhole_cg.supervisor.takeover import take_over
 from blackhole_cg.supervisor.watching import Watching
 
@@ -140,18 +139,22 @@ class Supervisor:
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation(self.spec)
         self._reap_orphans()
-        database = Database(self.paths.database)
-        self._stack.callback(database.close)
-        self.events = EventStore(database, on_append=self.tally.note)
-        self._stack.callback(self.events.close)
+        self._stores = Stores(self.paths.database, clock, self.tally.note)
+        self._stack.callback(self._stores.close)
+        self.events = self._stores.events
         self._notes = Notes(self.events, clock, self._run_id_of)
-        self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
         self._stack.callback(self.watching.close)
         around = Surroundings(
-            self._host, clock, self.outputs.open, self.events, self._states, self._note_change
+            self._host,
+            clock,
+            self.outputs.open,
+            self.events,
+            self._stores.states,
+            self._note_change,
+            self._stores.together,
         )
         self.services = Services(self.spec, around)
         await self._carry_on(clock)
@@ -169,15 +172,11 @@ class Supervisor:
 
     async def _carry_on(self, clock: Clock) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
-        with suppress(StoreError):  # told already; the numbers begin anew
-            for name, run_id in self.events.newest_run_ids().items():
-                if name in self.services.runners:
-                    self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
-        memory = self._states.load()
-        self._states.begin(self._host.facts.boot_id)
+        memory = self._stores.begin(self._host.facts.boot_id)
+        for name in memory.run_ids.keys() & self.services.runners.keys():
+            self.services.runners[name].continue_from(ServiceStatus(run_id=memory.run_ids[name]))
         self._adopted = await take_over(self.services.runners, self._host, memory, clock)
-        if memory.boot_id == self._host.facts.boot_id:
-            self._remembered = set(memory.statuses)
+        self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
         """Where orphans of services fall to us, they would stay zombies for ever."""
@@ -197,9 +196,11 @@ class Supervisor:
         """
         asked = self._accept(names)
         if not names:
-            asked = [name for name in asked if self._is_wanted(name)]
+            asked = [name for name in self.services.runners if self._is_wanted(name)]
+            self._remembered.clear()  # that was the start in which it mattered
         # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
         await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
+        self._stores.states.confirm()
 
     async def stop(self, *names: str) -> None:
         """Stop services, dependents first; all when none is named.
@@ -210,6 +211,7 @@ class Supervisor:
         """
         asked = self._accept(names) if names else list(self.services.runners)
         await self.services.operations.stop(asked)
+        self._stores.states.confirm()
 
     async def restart(self, *names: str) -> None:
         """Stop services in reverse order and start them again; all enabled ones when none is named.
@@ -219,10 +221,12 @@ class Supervisor:
             OperationError: one of them could not start again.
         """
         await self.services.operations.restart(self._accept(names))
+        self._stores.states.confirm()
 
     def reset(self, *names: str) -> None:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
         self.services.reset(self._accept(names) if names else list(self.services.runners))
+        self._stores.states.confirm()
 
     async def reload(self, config: SupervisorSpec | None = None) -> Plan:
         """Apply the difference to another configuration, or to the file as it is now; the difference.
@@ -259,7 +263,7 @@ class Supervisor:
         await step.take_away(old, new, plan)
         self._refuse_when_stopping()
         for name in step.install(new, plan):
-            self._states.forget(name)
+            self._stores.states.forget(name)
             self.watching.forget(name)
             self.tally.forget(name)
         self.watching.reconfigure(
@@ -271,6 +275,7 @@ class Supervisor:
         if new.runtime.log_level != old.runtime.log_level:
             logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
         await step.bring_up(old, plan)
+        self._stores.states.confirm()
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
@@ -332,7 +337,7 @@ class Supervisor:
         finally:
             self.outputs.remove()
             if not self._live():
-                self._states.clear()
+                self._stores.states.clear()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -357,12 +362,14 @@ class Supervisor:
     def _is_wanted(self, name: str) -> bool:
         """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
 
-        That is known only of a service that an earlier supervisor left; without one, everything is wanted.
+        That is known only of a service that an earlier supervisor left; of others, the enabled are wanted.
+        One that is stopped and desired was up when the host went down.
         """
+        runner = self.services.runners[name]
         if name not in self._remembered:
-            return True
-        status = self.services.runners[name].status
-        return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
+            return runner.spec.enabled
+        wanted = (State.STOPPED, State.WAITING, *LIVE_STATES)
+        return runner.status.desired is Desired.UP and runner.status.state in wanted
 
     # ---- what is seen ----
 

@@ -209,6 +209,9 @@ class FakeHost:
             streams[stream] = reader
         return streams
 
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        return {stream: f"/fifo/{name}.{stream}" for stream in Stream}
+
     def remove_streams(self, names: Iterable[str]) -> None:
         pass
 
