@@ -201,6 +201,7 @@ class Database:
 
     def _create(self) -> None:
         """An empty file, without the journal of one that is gone, which would be replayed into it."""
+        self._file_id = (0, 0)  # its number may be that of the one before
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for suffix in _SIDECARS:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
