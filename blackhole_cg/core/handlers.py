@@ -21,6 +21,7 @@ from blackhole_cg.core.events import (
     KillRun,
     MainChanged,
     MainExited,
+    NeverBegan,
     Ready,
     ResetRequested,
     RestartRequested,
@@ -123,6 +124,10 @@ def could_not_start(status: ServiceStatus, message: str, context: Context) -> St
     if status.history.attempt == 0:
         return replace(failed, state=State.FAILED, pid=None), ()
     return follow_policy(failed, RunEnd(ExitStatus(), 0.0, error=message), context)
+
+
+def begin_again(status: ServiceStatus, event: NeverBegan, context: Context) -> Step:
+    return await_dependencies(status, status.cause, "the supervisor ended before the run began")
 
 
 def spawned(status: ServiceStatus, event: SpawnSucceeded, context: Context) -> Step:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from blackhole_cg.core.facts import LimitState
@@ -32,8 +33,9 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
 
     Its exit status will not be known: it is not our child. Needs a running event loop.
     """
-    if record.boot_id != boot_id:
-        return None
+    marks = launcher.marks
+    if record.boot_id != boot_id or (marks is not None and marks.is_held(spec.name)):
+        return None  # of another boot, or about to end by itself: it was not allowed to begin
     try:
         pidfd = os.pidfd_open(record.pid)
     except OSError:
@@ -51,6 +53,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             started_ticks=record.started_ticks,
             limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
+            unmark=partial(marks.remove, spec.name) if marks else bool,
             notify_socket=_renew_notify_socket(launcher, spec),
         )
     )

@@ -26,6 +26,7 @@ from blackhole_cg.kernel.pressure import PressureAlarms
 from blackhole_cg.kernel.probe_run import ProbeCommands
 from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
+from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
@@ -57,6 +58,7 @@ class LinuxHost:
         self._io_weights = io_weight_mechanisms(SYS, self._place.mount)
         self._abilities = Abilities.of_this_process()
         self._streams = StreamFiles(options.runtime_dir / "fifo")
+        self._marks = StartMarks(options.runtime_dir / "starting")
         self._children = Children()
         self._watch = EmptinessWatch()
         self._own_process: OwnProcess | None = None
@@ -108,6 +110,7 @@ class LinuxHost:
             children=self._children,
             watch=self._watch,
             make_steps=self._make_steps,
+            marks=self._marks,
         )
         self._commands = ProbeCommands(self._launcher)
 
@@ -135,6 +138,10 @@ class LinuxHost:
         """Take over a run that an earlier supervisor began; None when its main process is gone."""
         assert self._launcher is not None, "open() comes first"
         return adopt_run(self._launcher, self._facts.boot_id, spec, record)
+
+    def is_held(self, name: str) -> bool:
+        """Whether the run that was forked last has certainly not begun; False where that is not known."""
+        return self._marks.is_held(name)
 
     async def clear(self, name: str) -> list[int]:
         """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.

@@ -34,6 +34,7 @@ from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
+from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.tree import CgroupTree
 
 OOM_SCORE: Final = "oom_score_adj"
@@ -65,6 +66,7 @@ class Launcher:
     children: Children
     watch: EmptinessWatch
     make_steps: StepTable
+    marks: StartMarks | None = None  # None: nobody will ask whether what is launched has begun
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
@@ -81,6 +83,8 @@ class Launcher:
             limits = self.limit_writer.apply(spec, cgroup)
             report = _attempt(spec.name, "make a pipe", Report)
             undo.callback(report.close)
+            if self.marks is not None:
+                undo.callback(self.marks.remove, spec.name)
             descriptors = self._descriptors(prepared, cgroup, passing, report)
             steps = self.make_steps(prepared, descriptors)
             promised = self._promised(spec, prepared)
@@ -98,6 +102,7 @@ class Launcher:
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
                 notify_socket=notify_socket,
+                unmark=partial(self.marks.remove, spec.name) if self.marks else bool,
             )
             undo.pop_all()
         return LinuxRun(birth)
@@ -185,12 +190,17 @@ class Launcher:
         procs = None
         if cgroup is not None:
             procs = keep("open its cgroup", partial(cgroup.open_file, "cgroup.procs", os.O_WRONLY))
+        mark = self.marks.make(prepared.name) if self.marks else None
+        if mark is not None:
+            passing.callback(os.close, mark)
         return Descriptors(
             stdin=self.own_process.null_fd,
             stdout=fifo(Stream.STDOUT),
             stderr=fifo(Stream.STDERR),
             cgroup_procs=procs,
             announce=report.announce,
+            wait=report.permission.wait,
+            mark=mark,
         )
 
     def _enclosure(self, spec: ServiceSpec, cgroup: Cgroup | None, pid: int) -> Enclosure:

@@ -50,6 +50,8 @@ class Descriptors:
     stderr: int
     cgroup_procs: int | None  # cgroup.procs of the service's cgroup, for writing
     announce: Callable[[], object] = bool  # says "exec is next" to the parent
+    wait: Callable[[], object] = bool  # returns when the parent has stored who the child is
+    mark: int | None = None  # the file to empty when the run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
         Step("name the process", partial(prctl.set_name, f"bh:{prepared.name}")),
         Step("connect stdin, stdout and stderr", partial(_connect, descriptors)),
         *_cgroup_steps(descriptors),
+        Step("wait until it is recorded", partial(_begin, descriptors)),
         *_rlimit_and_oom_steps(prepared),
         *_bounding_steps(prepared),
         *_no_new_privileges_steps(prepared.security),
@@ -198,6 +201,13 @@ def _connect(descriptors: Descriptors) -> None:
     os.dup2(descriptors.stdin, 0)
     os.dup2(descriptors.stdout, 1)
     os.dup2(descriptors.stderr, 2)
+
+
+def _begin(descriptors: Descriptors) -> None:
+    """Before the limits and the user of the service hold, which may forbid to touch the mark."""
+    descriptors.wait()
+    if descriptors.mark is not None:
+        os.ftruncate(descriptors.mark, 0)
 
 
 def _set_rlimit(number: int, limits: tuple[int, int]) -> None:

@@ -28,8 +28,9 @@ _SAVE: Final = (
     "INSERT INTO memory (kind, name, text) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET text = excluded.text"
 )
 _DELETE: Final = "DELETE FROM memory WHERE kind = ? AND name = ?"
-_DELETE_OLD: Final = "DELETE FROM memory WHERE kind != ?"
+_DELETE_OLD: Final = "DELETE FROM memory WHERE kind = ?"
 _BOOT, _STATUS, _RUN, _RUN_ID = "boot", "status", "run", "run_id"
+_PASSING: Final = (_BOOT, _STATUS, _RUN)  # the kinds that end with what they are about
 
 _Key = tuple[str, str]
 
@@ -96,7 +97,7 @@ class StateStore:
 
     def clear(self) -> None:
         """Everything has ended in order: there is nothing to take over."""
-        self._set(dict.fromkeys(key for key in self._known if key[0] != _RUN_ID))
+        self._set(dict.fromkeys(key for key in self._known if key[0] in _PASSING))
         self._outbox.flush()
 
     def confirm(self) -> None:
@@ -152,7 +153,7 @@ class StateStore:
         """Write what has changed; everything, into a file that is a new one."""
         changes: Mapping[_Key, str | None] = self._changed
         if self._is_another_file():
-            connection.execute(_DELETE_OLD, (_RUN_ID,))
+            connection.executemany(_DELETE_OLD, [(kind,) for kind in _PASSING])
             changes = self._known
         gone = [key for key, text in changes.items() if text is None]
         connection.executemany(_DELETE, gone)

@@ -37,7 +37,9 @@ class Run(Protocol):
         """Every limit asked for, beside what is in force."""
 
     async def executed(self) -> None:
-        """Return once exec has succeeded.
+        """Let the child go on, which until now waits and ends with this process; return once it has executed.
+
+        Whoever calls this has stored who the run is.
 
         Raises:
             SpawnError: a preexec step failed; the child is reaped and its cgroup is removed.
@@ -126,7 +128,7 @@ class Host(Protocol):
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.
 
-        Returns once the child exists, before it has reached exec.
+        Returns once the child exists. It waits for `executed` to be called before it does anything.
 
         Raises:
             SpawnError: something before the fork failed; nothing is left behind.
@@ -137,6 +139,9 @@ class Host(Protocol):
 
         Same boot, same process (not merely its number), and still in the service's cgroup.
         """
+
+    def is_held(self, name: str) -> bool:
+        """Whether the run that was forked last has certainly not begun; False where that is not known."""
 
     async def clear(self, name: str) -> list[int]:
         """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from blackhole_cg.core.events import RunEnded, StopRequested
+from blackhole_cg.core.events import NeverBegan, RunEnded, StopRequested
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.status import ServiceStatus
@@ -45,7 +45,8 @@ async def take_over(
             adopted[name] = record
             continue
         await _clear(host, name, "its main process is gone")
-        _resume(runner, status)
+        # Only now: what was killed empties its mark no more. A run is stored before it may begin.
+        _resume(runner, status, never_began=record is None or host.is_held(name))
     return adopted
 
 
@@ -59,10 +60,14 @@ def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceSt
         runner.post(StopRequested(status.cause, status.detail))
 
 
-def _resume(runner: ServiceRunner, status: ServiceStatus) -> None:
+def _resume(runner: ServiceRunner, status: ServiceStatus, *, never_began: bool) -> None:
     if status.state not in LIVE_STATES:
         runner.continue_from(status)
         runner.resume()
+        return
+    if status.state is State.STARTING and never_began:
+        runner.continue_from(status)
+        runner.post(NeverBegan(status.run_id))
         return
     # To the machine a run that never got past exec ended like any other.
     live = State.STOPPING if status.state is State.STOPPING else State.RUNNING

@@ -51,6 +51,7 @@ class FakeRun:
     thawed: int = 0
     killed: bool = False
     closed: bool = False
+    began: bool = False
     members: set[int] = field(default_factory=set)  # its processes beside the main one
 
     def __post_init__(self) -> None:
@@ -63,6 +64,7 @@ class FakeRun:
         return self.exit_status is None
 
     async def executed(self) -> None:
+        self.began = True
         if self.behaviour.exec_seconds:
             await asyncio.sleep(self.behaviour.exec_seconds)
         if self.behaviour.spawn_error:
@@ -188,7 +190,11 @@ class FakeHost:
 
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> FakeRun | None:
         run = self.live.get(spec.name)
-        return run if run is not None and run.live and run.pid == record.pid else None
+        return run if run is not None and run.live and run.began and run.pid == record.pid else None
+
+    def is_held(self, name: str) -> bool:
+        runs = [run for run in self.runs if run.spec.name == name]
+        return bool(runs) and not runs[-1].began
 
     async def clear(self, name: str) -> list[int]:
         run = self.live.pop(name, None)
