@@ -174,9 +174,13 @@ def broken(status: ServiceStatus, event: Broken, context: Context) -> Step:
 
 
 def adopted(status: ServiceStatus, event: Adopted, context: Context) -> Step:
-    """A run goes on; whatever else was remembered of the service is in the status already."""
-    running = replace(status, state=State.RUNNING, desired=Desired.UP, pid=event.pid, ending=None)
-    return replace(running, started_at=event.started_at, detail=f"pid {event.pid} taken over"), ()
+    """A run goes on, or goes on being ended: in one step, or a crash amid two would forget the wish."""
+    held = replace(status, pid=event.pid, started_at=event.started_at)
+    if status.ending is None:
+        detail = f"pid {event.pid} taken over"
+        return replace(held, state=State.RUNNING, desired=Desired.UP, detail=detail), ()
+    timer = ArmTimer(Timer.STOP, context.spec.stop.timeout_seconds, status.run_id)
+    return replace(held, state=State.STOPPING), (SignalMain(), timer)
 
 
 def stop(status: ServiceStatus, event: StopRequested | RestartRequested, context: Context) -> Step:

@@ -63,7 +63,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STOPPED, RestartRequested): Transition(do.start, (_S.WAITING,)),
     (_S.STOPPED, ResetRequested): Transition(do.reset, (_S.STOPPED,)),
     (_S.STOPPED, StopRequested): Transition(do.stay_down, (_S.STOPPED,)),
-    (_S.STOPPED, Adopted): Transition(do.adopted, (_S.RUNNING,)),
+    (_S.STOPPED, Adopted): Transition(do.adopted, (_S.RUNNING, _S.STOPPING)),
     (_S.WAITING, StartRequested): Transition(do.want_up, (_S.WAITING,)),
     (_S.WAITING, RestartRequested): Transition(do.want_up, (_S.WAITING,)),
     (_S.WAITING, StopRequested): Transition(do.cancel_start, (_S.STOPPED,)),

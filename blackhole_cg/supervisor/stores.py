@@ -26,11 +26,18 @@ class Stores:
         path: the database.
         clock: when something about the file itself happened.
         on_append: told each new event.
+        database: what opens the file.
     """
 
-    def __init__(self, path: Path, clock: Clock, on_append: Callable[[EventRecord], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        on_append: Callable[[EventRecord], None],
+        database: type[Database] = Database,
+    ) -> None:
         self._clock = clock
-        self._database = Database(path, on_set_aside=self._tell_set_aside)
+        self._database = database(path, on_set_aside=self._tell_set_aside)
         self.events = EventStore(self._database, on_append=on_append)
         self.states = StateStore(self._database)
 

@@ -25,7 +25,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
-from blackhole_cg.core.words import LIVE_STATES, Desired, Isolation, Reason, State
+from blackhole_cg.core.words import LIVE_STATES, Isolation, Reason, State
 from blackhole_cg.errors import IsolationError, OperationError
 from blackhole_cg.kernel.config_process import ConfigProcess
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
@@ -35,6 +35,7 @@ from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.carry_on import services_to_start
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
@@ -72,6 +73,7 @@ class Supervisor:
     events: EventStore
     outputs: Outputs
     watching: Watching
+    make_stores: Callable[..., Stores] = Stores
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class Supervisor:
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation(self.spec)
         self._reap_orphans()
-        self._stores = Stores(self.paths.database, clock, self.tally.note)
+        self._stores = self.make_stores(self.paths.database, clock, self.tally.note)
         self._stack.callback(self._stores.close)
         self.events = self._stores.events
         self._notes = Notes(self.events, clock, self._run_id_of)
@@ -194,12 +196,13 @@ class Supervisor:
             UnknownServiceError: no such service.
             OperationError: a required one could not start; what this call began is stopped again.
         """
-        asked = self._accept(names)
+        asked, undo = self._accept(names), True
         if not names:
-            asked = [name for name in self.services.runners if self._is_wanted(name)]
+            asked = services_to_start(self.services, self._remembered)
+            # What an earlier supervisor kept running, or was told to start, is not ours to give up.
+            undo = not (self._adopted or self._remembered)
             self._remembered.clear()  # that was the start in which it mattered
-        # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
-        await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
+        await self.services.operations.start(asked, again=bool(names), undo=undo)
         self._stores.states.confirm()
 
     async def stop(self, *names: str) -> None:
@@ -358,18 +361,6 @@ class Supervisor:
     def _refuse_when_stopping(self) -> None:
         if self.stopping:
             raise OperationError("the supervisor is shutting down")
-
-    def _is_wanted(self, name: str) -> bool:
-        """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
-
-        That is known only of a service that an earlier supervisor left; of others, the enabled are wanted.
-        One that is stopped and desired was up when the host went down.
-        """
-        runner = self.services.runners[name]
-        if name not in self._remembered:
-            return runner.spec.enabled
-        wanted = (State.STOPPED, State.WAITING, *LIVE_STATES)
-        return runner.status.desired is Desired.UP and runner.status.state in wanted
 
     # ---- what is seen ----
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from blackhole_cg.core.events import NeverBegan, RunEnded, StopRequested
+from blackhole_cg.core.events import NeverBegan, RunEnded
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.status import ServiceStatus
-from blackhole_cg.core.words import LIVE_STATES, Desired, State
+from blackhole_cg.core.words import LIVE_STATES, State
 from blackhole_cg.errors import CgroupError
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.host import Host, Run
@@ -56,8 +56,6 @@ def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceSt
     started_at = status.started_at if status.started_at is not None else clock.now()
     wall = datetime.fromisoformat(record.started_wall) if record.started_wall else None
     runner.adopt(run, started_at, wall, record.watchdog_seconds)
-    if status.desired is Desired.DOWN:  # the stop was under way
-        runner.post(StopRequested(status.cause, status.detail))
 
 
 def _resume(runner: ServiceRunner, status: ServiceStatus, *, never_began: bool) -> None:

@@ -63,19 +63,32 @@ class FakeRun:
     def live(self) -> bool:
         return self.exit_status is None
 
-    async def executed(self) -> None:
+    def begin(self) -> None:
+        """It goes on, whoever supervises it."""
         self.began = True
+        lasts = self.behaviour.exit_after_seconds
+        if lasts is not None and not self.behaviour.spawn_error:
+            asyncio.get_running_loop().call_later(self.behaviour.exec_seconds + lasts, self.end)
+
+    def die_waiting(self) -> None:
+        """The supervisor has gone: a child that was not allowed to go on ends."""
+        if self.live and not self.began:
+            self.exit_status = ExitStatus(code=127)
+            self._exited.set_result(None)
+            self._emptied.set_result(None)
+
+    async def executed(self) -> None:
+        if not self.began:
+            self.begin()
         if self.behaviour.exec_seconds:
             await asyncio.sleep(self.behaviour.exec_seconds)
         if self.behaviour.spawn_error:
             self.exit_status = ExitStatus(code=127)
             await self.close()
             raise SpawnError(self.spec.name, self.behaviour.spawn_error)
-        if self.behaviour.exit_after_seconds is not None:
-            asyncio.get_running_loop().call_later(self.behaviour.exit_after_seconds, self.end)
 
     async def exited(self) -> ExitStatus:
-        await self._exited
+        await asyncio.shield(self._exited)  # not to be cancelled with who waits
         assert self.exit_status is not None
         return self.exit_status
 
@@ -95,7 +108,7 @@ class FakeRun:
         return not self._emptied.done()
 
     async def emptied(self) -> None:
-        await self._emptied
+        await asyncio.shield(self._emptied)
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -199,6 +212,11 @@ class FakeHost:
     async def clear(self, name: str) -> list[int]:
         run = self.live.pop(name, None)
         return [] if run is None else [run.pid]
+
+    def supervisor_died(self) -> None:
+        """What the kernel does about it: nothing but ending the children that wait to be let go on."""
+        for run in self.live.values():
+            run.die_waiting()
 
     def ended(self, run: FakeRun) -> None:
         assert self.live.pop(run.spec.name) is run
