@@ -49,6 +49,9 @@ from blackhole_cg.runner.notify import Hearers, NotifyWatch
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+KILL_AGAIN_SECONDS = 1.0
+"""A kill that was refused is tried again, for as long as it takes."""
+
 
 class Output(Protocol):
     """Where a service's output goes; told which run writes it."""
@@ -228,6 +231,8 @@ class ServiceRunner:
                 self._perform(effect)
             except (BlackholeError, OSError) as error:
                 _log.error("%s: %s", self.name, error, extra={"service": self.name})
+                if isinstance(effect, KillRun):  # nothing else would ever end the run
+                    self._arm(Timer.STOP, KILL_AGAIN_SECONDS, self.status.run_id)
         if self.status is not before:
             self._note_change(before)
 
@@ -323,7 +328,7 @@ class ServiceRunner:
             await run.emptied()
         try:
             await run.close()
-        except BlackholeError as error:  # a new run will be refused for as long as this lasts
+        except (BlackholeError, OSError) as error:  # a new run will be refused for as long as this lasts
             _log.error("%s: %s", self.name, error, extra={"service": self.name})
         self._cancel_timers()
         self._forget_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from blackhole_cg.core.spec import RestartPolicy, SupervisorSpec
 from blackhole_cg.core.words import Condition, RestartWhen, ServiceType
+from blackhole_cg.errors import BlackholeError, StoreError
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
 from tests.support.faults import Fate
@@ -208,3 +210,37 @@ def test_a_crash_at_every_point_of_a_life():
 def test_crashes_at_random(seed: int):
     with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         run_virtual(play_at_random(Path(directory), seed, RANDOM_CRASHES // 5))
+
+
+FAULTS = [errno.EMFILE, errno.ENOSPC, errno.EPERM, errno.EINTR]
+
+
+@pytest.mark.parametrize("call", ["launch", "signal", "kill", "thaw", "write", "sync"])
+def test_a_call_that_fails_once_ends_no_supervisor_and_is_made_up_for(call: str):
+    """At its first, second and third time; whatever was refused can be asked for again, and holds then."""
+
+    async def live(directory: Path, number: int) -> None:
+        error = OSError(FAULTS[number % len(FAULTS)], "on purpose")
+        failure = StoreError(str(error)) if call in ("write", "sync") else error
+        world = World(configuration(), directory, FakeHost(**behaviours()))
+        fate = Fate(fail_at={(call, number): failure})
+        observer = Observer(world)
+        try:
+            assert await world.begin(fate)
+        except BlackholeError as refused:  # it could not come up, and said why
+            assert "on purpose" in str(refused)
+            assert await world.begin(Fate())
+        for wish in WISHES * 2:
+            assert await world.ask(Wish(wish.action, wish.names))
+        for name in NAMES:
+            await world.ask(Wish("start", (name,)))
+        assert await world.settle()
+        observer.check_machine()
+        observer.check_file()
+        assert set(world.host.live) >= {"db", "web"}
+        await world.end()
+        assert not world.host.live
+
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        for number in (1, 2, 3):
+            run_virtual(live(Path(directory) / str(number), number))
