@@ -40,7 +40,7 @@ class Fate:
         self.points: list[str] = []
         self.is_dead = False
         self.on_death: Callable[[], None] = lambda: None
-        self._die_at = die_at
+        self.die_at = die_at
         self._fail_at = fail_at or {}
         self._stop = stop
         self._calls: dict[str, int] = {}
@@ -50,7 +50,7 @@ class Fate:
         if self.is_dead:
             raise Died(point)
         self.points.append(point)
-        if len(self.points) == self._die_at:
+        if len(self.points) == self.die_at:
             self.die()
 
     def die(self) -> None:
