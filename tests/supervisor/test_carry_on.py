@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from blackhole_cg.core.words import Desired, State
+from blackhole_cg.core.probe_spec import ExecTarget, ProbeSpec, ProbesSpec
+from blackhole_cg.core.words import Desired, Health, State
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
 from tests.support.faults import Fate
@@ -125,6 +127,29 @@ def test_a_run_that_never_began_is_started_as_if_for_the_first_time(tmp_path):
         assert it.supervisor is not None
         told = [event.detail for event in it.supervisor.events.read(service="web")]
         assert "the supervisor ended before the run began" in told
+        await it.end()
+
+    run_virtual(main())
+
+
+def test_health_is_what_it_was_until_probes_say_otherwise(tmp_path):
+    async def main():
+        probe = ProbeSpec(ExecTarget(("/bin/check",)), period_seconds=10.0, failure_threshold=3)
+        probed = ProbesSpec(readiness=probe)
+        it = world(tmp_path, service("good", probes=probed), service("bad", probes=probed, required=False))
+        it.host.commands.failing["bad"] = "no"
+        assert await it.begin(Fate())
+        await asyncio.sleep(100)
+        for name, health in (("good", Health.HEALTHY), ("bad", Health.UNHEALTHY)):
+            assert status(it, name).health is health
+        await it.kill()
+        asyncio.ensure_future(it.begin(Fate()))  # noqa: RUF006  (waits for the bad one)
+        await asyncio.sleep(1)
+        for name, health in (("good", Health.HEALTHY), ("bad", Health.UNHEALTHY)):
+            assert status(it, name).health is health
+        del it.host.commands.failing["bad"]
+        await asyncio.sleep(100)
+        assert status(it, "bad").health is Health.HEALTHY
         await it.end()
 
     run_virtual(main())
