@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -47,10 +47,14 @@ class Supervised:
     Args:
         count: how many services.
         profile: where cProfile writes, if it is to watch.
+        keys: what is configured for each service beside or instead of the usual.
     """
 
-    def __init__(self, count: int, profile: Path | None = None) -> None:
+    def __init__(
+        self, count: int, profile: Path | None = None, keys: Mapping[str, Any] | None = None
+    ) -> None:
         self.count = count
+        self._keys = keys or {}
         self.directory = Path(tempfile.mkdtemp(prefix="blackhole-bench-"))
         self._profile = profile
         self._cgroup_root = _make_cgroup_root()
@@ -75,6 +79,10 @@ class Supervised:
     def pid(self) -> int:
         """The supervisor's process."""
         return self._process.pid
+
+    def answers(self) -> bool:
+        """Whether it listens already."""
+        return (self.directory / "run" / "control.sock").exists()
 
     def get(self, path: str) -> Any:
         """The JSON answer of the control API to a GET."""
@@ -107,7 +115,8 @@ class Supervised:
     def _launch(self) -> None:
         entry, config = self.directory / "entry.py", self.directory / "blackhole.yaml"
         entry.write_text(ENTRY)
-        config.write_text(json.dumps(make_config(self.count, self.directory / "data")))  # JSON is YAML
+        # JSON is YAML.
+        config.write_text(json.dumps(make_config(self.count, self.directory / "data", self._keys)))
         profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
         directories = [f"--{kind}-dir={self.directory / kind}" for kind in ("state", "log")]
         root = [f"--cgroup-root={self._cgroup_root}"] if self._cgroup_root else []
@@ -142,13 +151,14 @@ class Supervised:
         shutil.rmtree(self.directory)
 
 
-def make_config(count: int, data_dir: Path) -> dict[str, Any]:
+def make_config(count: int, data_dir: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """`count` sleeping services, with the limits a real one would have and no wait before a restart."""
     service = {
         "command": COMMAND,
         "data_dir": str(data_dir),
         "resources": {"cpu_percent": 50, "memory_mb": 64, "open_files": 256, "processes": 1024},
         "restart": {"policy": "always", "max_restarts": "max", "initial_delay": "0s"},
+        **keys,
     }
     orchestrator = {
         "isolation": "best_effort",

@@ -11,6 +11,7 @@ BlackholeError
 ├── LockHeldError           another supervisor owns this runtime directory
 ├── StoreError              the state database cannot be read or written
 ├── OperationError          a start, stop or restart did not reach its goal
+│   ├── DependentsError         a stop would take away what running services need
 │   └── UnknownServiceError     no service of that name is configured
 └── ControlError            the control API could not be asked, or refused
     └── NoSupervisorError   nothing answers on the socket
@@ -132,6 +133,10 @@ class OperationError(BlackholeError):
     def __init__(self, message: str, *, rolled_back: bool = False) -> None:
         self.rolled_back = rolled_back
         super().__init__(message)
+
+
+class DependentsError(OperationError):
+    """A stop would take away what running services need; nothing was stopped."""
 
 
 class UnknownServiceError(OperationError):

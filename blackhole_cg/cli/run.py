@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from blackhole_cg.cli.logging_setup import LogFormat
     from blackhole_cg.core.spec import SupervisorSpec
+    from blackhole_cg.kernel.snapshot import Snapshot
     from blackhole_cg.supervisor.paths import Paths
 
 
@@ -99,7 +100,7 @@ def run_command(**options: Any) -> None:
     import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
     spec = override(loader.result(), chosen)
     log = set_up_logging(spec.runtime.log_level, chosen.log_format)
-    asyncio.run(_serve(spec, paths, chosen, log))
+    asyncio.run(_serve(spec, loader.snapshot, paths, chosen, log))
 
 
 def enter_scope() -> None:
@@ -133,7 +134,9 @@ def override(spec: SupervisorSpec, options: RunOptions) -> SupervisorSpec:
     return replace(spec, runtime=replace(spec.runtime, isolation=Isolation(options.isolation)))
 
 
-async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler) -> None:
+async def _serve(
+    spec: SupervisorSpec, snapshot: Snapshot, paths: Paths, options: RunOptions, log: Handler
+) -> None:
     from blackhole_cg.cli.banner import render_banner
     from blackhole_cg.cli.foreground import Foreground
     from blackhole_cg.cli.terminal import Screen, screen_of
@@ -141,6 +144,7 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     from blackhole_cg.kernel.host import HostOptions, LinuxHost
     from blackhole_cg.kernel.service_manager import ServiceManager
     from blackhole_cg.observe.console import Console
+    from blackhole_cg.supervisor.config_file import ConfigFile
     from blackhole_cg.supervisor.supervisor import Supervisor
 
     screen = screen_of()
@@ -148,12 +152,8 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
     isolation = spec.runtime.isolation
     host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
 
-    async def read_again() -> SupervisorSpec:
-        from blackhole_cg.kernel.config_process import ConfigProcess
-
-        return override(await ConfigProcess(options.config_file, paths.runtime_dir).read(), options)
-
-    supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=read_again)
+    file = ConfigFile(options.config_file, paths.runtime_dir, lambda read: override(read, options), snapshot)
+    supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=file)
     manager = ServiceManager.from_environ(os.environ)
     reports = Reports(manager, supervisor.enabled_states)
     supervisor.on_change = reports.changed

@@ -76,6 +76,12 @@ class ControlClient:
         """A service, what it waits for, and what its restart policy has left; events tell the rest."""
         return self._get(f"/v1/services/{_join([name])}/why")
 
+    def endpoints(self, name: str | None = None) -> dict[str, JsonObject]:
+        """Where services can be reached, by name: all that listen somewhere, or one."""
+        query = _encode_query({"service": name})
+        endpoints: dict[str, JsonObject] = self._get(f"/v1/endpoints{query}")["endpoints"]
+        return endpoints
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")
@@ -85,22 +91,45 @@ class ControlClient:
         with self._exchange("GET", "/metrics", _ANSWER_TIMEOUT_SECONDS) as response:
             return response.read().decode()
 
-    def change(self, action: Action, names: Sequence[str] | Literal["*"]) -> list[JsonObject]:
+    def change(
+        self, action: Action, names: Sequence[str] | Literal["*"], *, dependents: str | None = None
+    ) -> list[JsonObject]:
         """Start, stop, restart or reset services as one operation; return them once it is done.
 
-        Waits for as long as the operation takes. To stop waiting does not take the wish back.
+        Waits for as long as the operation takes. To stop waiting does not take the wish back. For a stop
+        `dependents` says what becomes of running services that need one of these: refuse, stop or leave.
         """
-        with self._exchange(
-            "POST", f"/v1/services/{_join(names)}/{action}", timeout_seconds=None
-        ) as response:
+        path = f"/v1/services/{_join(names)}/{action}{_encode_query({'dependents': dependents})}"
+        with self._exchange("POST", path, timeout_seconds=None) as response:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 
-    def reload(self) -> JsonObject:
+    def reload(self, *, force: bool = False) -> JsonObject:
         """Have the configuration read again and the difference applied; the difference, once that is done."""
-        with self._exchange("POST", "/v1/reload", timeout_seconds=None) as response:
-            plan: JsonObject = json.load(response)
-            return plan
+        return self._post(f"/v1/reload{_encode_query({'force': 1 if force else None})}")
+
+    def plan(self, config: Path) -> JsonObject:
+        """What would change if the configuration in this file, an absolute path, were applied."""
+        return self._post("/v1/plan", {"config": str(config)})
+
+    def apply(self, config: Path, *, force: bool = False) -> JsonObject:
+        """Have the configuration in this file applied; the difference, once that is done."""
+        return self._post("/v1/apply", {"config": str(config), "force": force})
+
+    def roll_back(self, number: int | None, *, force: bool = False) -> JsonObject:
+        """Have a configuration from before applied again; the difference, once that is done."""
+        chosen = {} if number is None else {"number": number}
+        return self._post("/v1/rollback", {**chosen, "force": force})
+
+    def configurations(self) -> list[JsonObject]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
+        found: list[JsonObject] = self._get("/v1/configurations")["configurations"]
+        return found
+
+    def _post(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        with self._exchange("POST", path, timeout_seconds=None, body=body) as response:
+            answer: JsonObject = json.load(response)
+            return answer
 
     def logs(
         self,
@@ -157,13 +186,19 @@ class ControlClient:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, timeout_seconds: float | None, *, endless: bool = False
+        self,
+        method: str,
+        path: str,
+        timeout_seconds: float | None,
+        *,
+        endless: bool = False,
+        body: JsonObject | None = None,
     ) -> Iterator[HTTPResponse]:
         """One request and its successful answer."""
         connection = _UnixConnection(self._socket_path)
         answered = False
         try:
-            connection.request(method, path)
+            connection.request(method, path, None if body is None else json.dumps(body))
             unix_socket = connection.sock
             unix_socket.settimeout(timeout_seconds)
             response = connection.getresponse()

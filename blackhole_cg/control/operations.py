@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
+from blackhole_cg.core.words import Dependents
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
 
@@ -37,6 +38,9 @@ class Operations(Protocol):
     def health(self, name: str) -> dict[str, Any]:
         """The health of a service, and what is known of each of its probes."""
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached, by name, in start order; those that listen somewhere."""
+
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service, for its metrics."""
 
@@ -61,10 +65,11 @@ class Operations(Protocol):
             OperationError: one did not, or a newer wish superseded this one.
         """
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop these services, or all of them; return once nothing is left of them.
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        """Stop these services, or all of them; return their names once nothing is left of them.
 
         Raises:
+            DependentsError: others need one of them, and `dependents` does not say what of those.
             OperationError: a newer wish superseded this one.
         """
 
@@ -78,13 +83,27 @@ class Operations(Protocol):
     def reset(self, names: Sequence[str]) -> None:
         """Clear `failed` and the restart history of these services, or of all; starts nothing."""
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Read the configuration again and apply the difference; the difference, once it is applied.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
             OperationError: a service did not get where the new configuration wants it.
         """
+
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change. Raises ConfigError, OperationError."""
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file; the difference, once it is applied. Raises as `reload`."""
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before, the last one by default. Raises as `reload`."""
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
 
     def host(self) -> HostFacts:
         """What this host can do."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeVar
 
 from blackhole_cg.core.units import DURATION_FORMS, parse_duration
-from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import ControlError
+
+W = TypeVar("W", bound=StrEnum)
 
 _MAX_COUNT: Final = 2**63 - 1  # what SQLite can compare with
 
@@ -52,15 +54,15 @@ def parse_flag(query: Mapping[str, str], name: str) -> bool:
     raise _bad(name, text, "1, 0, true, false, yes, no, or no value at all")
 
 
-def parse_stream(query: Mapping[str, str], name: str) -> Stream | None:
-    """The stream asked for; None is both."""
+def parse_word(query: Mapping[str, str], name: str, words: type[W]) -> W | None:
+    """The word asked for, one of `words`; None when it is absent."""
     text = query.get(name)
     if text is None:
         return None
     try:
-        return Stream(text)
+        return words(text)
     except ValueError:
-        raise _bad(name, text, " or ".join(Stream)) from None
+        raise _bad(name, text, " or ".join(words)) from None
 
 
 def parse_since(query: Mapping[str, str], name: str, now: datetime) -> datetime | None:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
+from blackhole_cg.control.configurations import ConfigurationRoutes
 from blackhole_cg.control.metrics import answer_metrics
 from blackhole_cg.control.operations import Operations
 from blackhole_cg.control.queries import (
@@ -25,7 +26,7 @@ from blackhole_cg.control.queries import (
     parse_count,
     parse_flag,
     parse_since,
-    parse_stream,
+    parse_word,
 )
 from blackhole_cg.control.streams import (
     EVENT_STREAM,
@@ -37,10 +38,12 @@ from blackhole_cg.control.streams import (
     encode_lines,
 )
 from blackhole_cg.core.facts import EventRecord
+from blackhole_cg.core.words import Dependents, Stream
 from blackhole_cg.errors import (
     BlackholeError,
     ConfigError,
     ControlError,
+    DependentsError,
     IsolationError,
     OperationError,
     UnknownServiceError,
@@ -61,6 +64,7 @@ _STATUS_OF_KIND: Final = {
     "invalid_config": 422,
     "method_not_allowed": 405,
     "operation_failed": 409,
+    "dependents": 409,
     "too_large": 413,
     "stopping": 503,
 }
@@ -80,6 +84,7 @@ class ControlServer:
         self._access = resolve_access(None)
         self._streams = Streams()
         self._wishes: set[asyncio.Task[Any]] = set()
+        self._configurations = ConfigurationRoutes(operations, self)
         self._runner: web.AppRunner | None = None
 
     def _routes(self) -> list[tuple[str, str, _Handler]]:
@@ -96,12 +101,13 @@ class ControlServer:
             ("GET", "/v1/services/{names}/samples", self._get_samples),
             ("GET", "/v1/services/{name}/processes", self._get_processes),
             ("GET", "/v1/services/{name}/why", self._get_why),
+            ("GET", "/v1/endpoints", self._get_endpoints),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
             ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
             ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
-            ("POST", "/v1/reload", self._reload),
+            *self._configurations.routes(),
         ]
 
     async def open(self) -> None:
@@ -158,7 +164,7 @@ class ControlServer:
 
     async def _get_healthz(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         return _answer({"status": "ok"})
 
     async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
@@ -181,6 +187,14 @@ class ControlServer:
         check_known(request.query, ())
         names = self._select(request.match_info["names"]) or self._operations.names()
         return _answer({"services": {name: self._operations.health(name) for name in names}})
+
+    async def _get_endpoints(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ("service",))
+        endpoints, name = self._operations.endpoints(), request.query.get("service")
+        if name is not None:
+            self._check_name(name)
+            endpoints = {each: found for each, found in endpoints.items() if each == name}
+        return _answer({"endpoints": endpoints})
 
     async def _get_samples(self, request: web.Request) -> web.StreamResponse:
         follow = parse_flag(request.query, "follow")
@@ -213,7 +227,7 @@ class ControlServer:
         query = LogQuery(
             tail=parse_count(request.query, "tail"),
             since=parse_since(request.query, "since", datetime.now(UTC)),
-            stream=parse_stream(request.query, "stream"),
+            stream=parse_word(request.query, "stream", Stream),
         )
         if parse_flag(request.query, "follow"):
             return await self._streams.send(request, NDJSON, self._operations.follow_logs(name, query))
@@ -259,10 +273,12 @@ class ControlServer:
             self._check_name(service)
 
     async def _change(self, action: str, request: web.Request) -> web.StreamResponse:
-        check_known(request.query, ())
+        is_stop = action == "stop"
+        check_known(request.query, ("dependents",) if is_stop else ())
+        more = (parse_word(request.query, "dependents", Dependents) or Dependents.REFUSE,) if is_stop else ()
         await request.read()  # it has no meaning, but an endless one is refused
         names = self._select(request.match_info["names"])
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         peer = _peer_of(request)
         logger.info(
             "%s of %s asked for by user %d, pid %d", action, ", ".join(names) or "all", peer.uid, peer.pid
@@ -270,19 +286,11 @@ class ControlServer:
         if action == "reset":
             self._operations.reset(names)
         else:
-            await self._outlive(getattr(self._operations, action)(names))
+            names = await self.outlive(getattr(self._operations, action)(names, *more)) or names
         names = names or list(self._operations.names())
         return _answer({"services": [self._operations.service(name).to_json() for name in names]})
 
-    async def _reload(self, request: web.Request) -> web.StreamResponse:
-        check_known(request.query, ())
-        await request.read()
-        self._refuse_when_stopping()
-        peer = _peer_of(request)
-        logger.info("reload asked for by user %d, pid %d", peer.uid, peer.pid)
-        return _answer(await self._outlive(self._operations.reload()))
-
-    async def _outlive(self, wish: Coroutine[Any, Any, T]) -> T:
+    async def outlive(self, wish: Coroutine[Any, Any, T]) -> T:
         """Wait for an operation that goes on when its client leaves."""
         task = asyncio.create_task(wish)
         self._wishes.add(task)
@@ -314,9 +322,18 @@ class ControlServer:
             raise UnknownServiceError(name, known)
         return name
 
-    def _refuse_when_stopping(self) -> None:
+    def refuse_when_stopping(self) -> None:
+        """Raise ControlError during the shutdown."""
         if self._operations.stopping:
             raise ControlError("stopping", "the supervisor is shutting down")
+
+    def peer_of(self, request: web.Request) -> Peer:
+        """Who asks. Raises ConnectionError where nobody does any more."""
+        return _peer_of(request)
+
+    def answer(self, value: Any) -> web.StreamResponse:
+        """The value as JSON."""
+        return _answer(value)
 
 
 def _peer_of(request: web.Request) -> Peer:
@@ -337,6 +354,8 @@ def _kind_of(error: BlackholeError) -> str:
         return error.kind
     if isinstance(error, UnknownServiceError):
         return "unknown_service"
+    if isinstance(error, DependentsError):
+        return "dependents"
     if isinstance(error, ConfigError):
         return "invalid_config"
     return "operation_failed" if isinstance(error, OperationError | IsolationError) else "internal"

@@ -45,15 +45,16 @@ class Memory:
     statuses: Mapping[str, ServiceStatus] = field(default_factory=dict)
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
     run_ids: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)  # what each service was given last
 
 
 def after_reboot(memory: Memory, boot_id: str) -> Memory:
-    """What still holds when the host has been started again: what is desired, and the numbers of runs."""
+    """What still holds when the host has been started again: wishes, ports, and the numbers of runs."""
     statuses = {
         name: ServiceStatus(desired=status.desired, run_id=status.run_id)
         for name, status in memory.statuses.items()
     }
-    return Memory(boot_id, statuses, {}, memory.run_ids)
+    return Memory(boot_id, statuses, {}, memory.run_ids, memory.ports)
 
 
 def render_status(status: ServiceStatus) -> str:

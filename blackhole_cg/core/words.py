@@ -10,6 +10,11 @@ MAX: Final = "max"
 
 Max = Literal["max"]
 
+AUTO: Final = "auto"
+"""Any port of the range: which one is decided when the service starts."""
+
+Auto = Literal["auto"]
+
 
 class State(StrEnum):
     """Where a service is."""
@@ -103,6 +108,14 @@ class Overcommit(StrEnum):
     ALLOW = "allow"
     WARN = "warn"
     REFUSE = "refuse"
+
+
+class Dependents(StrEnum):
+    """What a stop does about running services that need one it stops."""
+
+    REFUSE = "refuse"
+    STOP = "stop"
+    LEAVE = "leave"
 
 
 class Stream(StrEnum):

@@ -14,6 +14,7 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation
 from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import resolve_identity
 from blackhole_cg.kernel.launch import Launcher
@@ -54,6 +55,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
             unmark=partial(marks.remove, spec.name) if marks else bool,
+            changer=launcher.limit_changer(_cgroup_of(enclosure)),
             notify_socket=_renew_notify_socket(launcher, spec),
         )
     )
@@ -94,13 +96,22 @@ def _restore_limits(
     """The limits of the run, those of its cgroup written once more.
 
     They are gone where a controller was switched off above the cgroup and on again, which systemd does when a
-    unit is stopped and started over live cgroups. What the run was started with is known only while its
-    configuration is the same; and no run ends because a limit cannot be had again.
+    unit is stopped and started over live cgroups. Those that the configuration has other values for by now
+    are changed afterwards, as in a reload; and no run ends because a limit cannot be had again.
     """
-    if not isinstance(enclosure, CgroupEnclosure) or record.config_hash != spec.config_hash:
+    cgroup = _cgroup_of(enclosure)
+    if cgroup is None:
         return record.limits
     writer = replace(launcher.limit_writer, isolation=Isolation.BEST_EFFORT)
-    return {**record.limits, **writer.apply(spec, enclosure.cgroup)}
+    try:
+        return {**record.limits, **writer.restore(spec, cgroup, record.limits)}
+    except SpawnError as error:
+        log.error("%s: its limits were not written again: %s", spec.name, error.cause)
+        return record.limits
+
+
+def _cgroup_of(enclosure: Enclosure) -> Cgroup | None:
+    return enclosure.cgroup if isinstance(enclosure, CgroupEnclosure) else None
 
 
 def _is_same(record: RunRecord) -> bool:

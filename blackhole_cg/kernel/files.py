@@ -20,11 +20,12 @@ from blackhole_cg.core.config import (
     inspect_config,
     resolve,
 )
-from blackhole_cg.core.config.tree import KeyPath
+from blackhole_cg.core.config.tree import KeyPath, Sequence
 from blackhole_cg.core.config.yaml_text import MAX_FILE_BYTES
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.units import format_size, shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
+from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
 MAX_SOCKET_PATH_BYTES: Final = 107
 """Source: unix(7), sun_path is 108 bytes with its final NUL."""
@@ -82,13 +83,27 @@ def host_context(runtime_dir: str, environ: Mapping[str, str]) -> Context:
     return Context(str(Path.cwd()), str(Path(runtime_dir).absolute()), data_root)
 
 
-def load(path: str, environ: Mapping[str, str], context: Context) -> tuple[LoadedConfig, SupervisorSpec]:
+def load(
+    path: str,
+    environ: Mapping[str, str],
+    context: Context,
+    reader: RememberingReader | None = None,
+    provided: Sequence | None = None,
+) -> tuple[LoadedConfig, SupervisorSpec]:
     """The configuration in the file at `path`, checked against itself and against this host.
+
+    Args:
+        path: the main file.
+        environ: the variables.
+        context: what relative paths and names are resolved against.
+        reader: the files; those of this host when None.
+        provided: instances that are not in the files.
 
     Raises:
         ConfigError: with everything that is wrong, sorted by position.
     """
-    loaded, diagnostics = inspect_config(path, FileReader(), environ)
+    reader = reader or RememberingReader(FileReader(), Snapshot())
+    loaded, diagnostics = inspect_config(path, reader, environ, reader.scan, provided)
     if loaded is None:
         raise ConfigError(in_order(path, diagnostics))
     spec = resolve(loaded, context)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from blackhole_cg.core.facts import HostFacts, LimitProblem
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation, Stream
@@ -21,6 +22,7 @@ from blackhole_cg.kernel.identity import resolve_identity
 from blackhole_cg.kernel.launch import OOM_SCORE, Launcher, StepTable
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess
+from blackhole_cg.kernel.ports import find_port_holder
 from blackhole_cg.kernel.preexec import preexec_steps
 from blackhole_cg.kernel.pressure import PressureAlarms
 from blackhole_cg.kernel.probe_run import ProbeCommands
@@ -137,7 +139,10 @@ class LinuxHost:
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
         """Take over a run that an earlier supervisor began; None when its main process is gone."""
         assert self._launcher is not None, "open() comes first"
-        return adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
+        if run is not None:
+            run.recover(spec)
+        return run
 
     def is_held(self, name: str) -> bool:
         """Whether the run that was forked last has certainly not begun; False where that is not known."""
@@ -173,6 +178,10 @@ class LinuxHost:
     def stream_paths(self, name: str) -> Mapping[Stream, str]:
         """Where the FIFOs of a service are."""
         return {stream: self._streams.path(name, stream) for stream in Stream}
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        """Who has a TCP port of this host; None when a service could have it."""
+        return find_port_holder(port, identify=identify)
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

@@ -23,6 +23,7 @@ from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import Identity, resolve_identity
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.notify_socket import NotifySocket
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
@@ -36,6 +37,7 @@ from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, wr
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
 from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.tree import CgroupTree
+from blackhole_cg.kernel.verified import VerifiedProgram
 
 OOM_SCORE: Final = "oom_score_adj"
 DISCARD_TRIES: Final = 10
@@ -101,11 +103,16 @@ class Launcher:
                 limits=limits | promised,
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
+                changer=self.limit_changer(cgroup),
                 notify_socket=notify_socket,
                 unmark=partial(self.marks.remove, spec.name) if self.marks else bool,
             )
             undo.pop_all()
         return LinuxRun(birth)
+
+    def limit_changer(self, cgroup: Cgroup | None) -> LimitChanger | None:
+        """What changes the limits of a run in this cgroup."""
+        return None if cgroup is None else LimitChanger(self.limit_writer, cgroup)
 
     def make_notify_socket(self, spec: ServiceSpec, owner: Identity) -> NotifySocket | None:
         """Where a run says that it is ready; None for one that is not asked to. Raises SpawnError."""
@@ -129,9 +136,10 @@ class Launcher:
         if any(b"=" in key or not key for key in environment):
             raise SpawnError(spec.name, "prepare its environment", detail="a name is empty or contains '='")
         identity = resolve_identity(spec, self.abilities.identity)
+        program = _encoded(spec, find_program(spec))
         return Preparation(
             name=spec.name,
-            program=_encoded(spec, find_program(spec)),
+            program=program,
             argv=tuple(_encoded(spec, word) for word in spec.argv),
             environment=environment,
             working_directory=os.fsdecode(_encoded(spec, spec.data_dir)),
@@ -146,6 +154,7 @@ class Launcher:
             may_limit_capabilities=self.abilities.may_limit_capabilities,
             last_capability=self.abilities.last_capability,
             caught_signals=caught_signals(),
+            verified=None if spec.binary_sha256 is None else VerifiedProgram(program, spec.binary_sha256),
         )
 
     def _make_cgroup(self, spec: ServiceSpec, undo: contextlib.ExitStack) -> Cgroup | None:

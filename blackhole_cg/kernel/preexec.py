@@ -21,6 +21,7 @@ import prctl
 from blackhole_cg.core.spec import SecuritySpec
 from blackhole_cg.kernel.identity import Identity
 from blackhole_cg.kernel.rlimits import Rlimit
+from blackhole_cg.kernel.verified import NotThatProgramError, VerifiedProgram
 
 PR_CAPBSET_DROP: Final = 24
 PR_CAP_AMBIENT: Final = 47
@@ -74,6 +75,7 @@ class Preparation:
     may_limit_capabilities: bool  # CAP_SETPCAP
     last_capability: int
     caught_signals: tuple[int, ...]  # those with a handler, or ignored
+    verified: VerifiedProgram | None = None  # the program, where its sum is to be verified
 
 
 def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step, ...]:
@@ -84,6 +86,7 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
         Step("connect stdin, stdout and stderr", partial(_connect, descriptors)),
         *_cgroup_steps(descriptors),
         Step("wait until it is recorded", partial(_begin, descriptors)),
+        *_verification_steps(prepared),
         *_rlimit_and_oom_steps(prepared),
         *_bounding_steps(prepared),
         *_no_new_privileges_steps(prepared.security),
@@ -97,8 +100,8 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
     )  # fmt: skip
 
 
-def perform(steps: Sequence[Step], report: Callable[[int, int], object]) -> NoReturn:
-    """Child side: perform the steps; on the first that fails report (index, errno) and end.
+def perform(steps: Sequence[Step], report: Callable[..., object]) -> NoReturn:
+    """Child side: perform the steps; on the first that fails report (index, errno[, detail]) and end.
 
     Never returns and never lets an exception out: above us is the parent's code.
     """
@@ -108,6 +111,8 @@ def perform(steps: Sequence[Step], report: Callable[[int, int], object]) -> NoRe
             step.action()
     except OSError as cause:
         report(index, cause.errno or errno.EINVAL)
+    except NotThatProgramError as refusal:
+        report(index, 0, str(refusal))
     except MemoryError:
         report(index, errno.ENOMEM)
     except BaseException:
@@ -128,6 +133,14 @@ def _cgroup_steps(descriptors: Descriptors) -> list[Step]:
     if descriptors.cgroup_procs is None:
         return []
     return [Step("join its cgroup", partial(os.write, descriptors.cgroup_procs, b"0"))]
+
+
+def _verification_steps(prepared: Preparation) -> list[Step]:
+    """As ourselves, and before the rlimits: whoever runs the program need not be able to read it."""
+    if prepared.verified is None:
+        return []
+    phrase = f"verify the SHA-256 of {os.fsdecode(prepared.program)}"
+    return [Step(phrase, prepared.verified.verify)]
 
 
 def _rlimit_and_oom_steps(prepared: Preparation) -> list[Step]:
@@ -245,6 +258,8 @@ def _reset_signals(caught: Sequence[int]) -> None:
 
 def _execute(prepared: Preparation, announce: Callable[[], object]) -> None:
     announce()
+    if prepared.verified is not None:
+        prepared.verified.execute(prepared.argv, prepared.environment)
     os.execve(prepared.program, prepared.argv, prepared.environment)
 
 

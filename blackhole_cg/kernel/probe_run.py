@@ -113,7 +113,7 @@ class ProbeCommands:
         name = f"{CGROUP_PREFIX}{spec.name}-{next(self._numbers)}"
         environment = {key: text for key, text in spec.environment.items() if key not in NOTIFY_VARIABLES}
         environment[MARK] = name
-        ours = replace(spec, handed_config=None, notify_socket=None)
+        ours = replace(spec, handed_config=None, notify_socket=None, binary_sha256=None)
         return replace(ours, name=name, argv=argv, environment=environment, limits=LIMITS)
 
     async def _end(self, run: LinuxRun, key: tuple[str, tuple[str, ...]]) -> None:

@@ -2,8 +2,8 @@
 
 The child waits before it does anything of its own until it is allowed to go on, which is once it is known
 who it is; it ends by itself when the parent ends before. It answers over a close-on-exec pipe: a mark just
-before exec, a (step, errno) record when a step fails. End of file with the mark and no record means that exec
-succeeded; without the mark, that it died.
+before exec, a (step, errno, reason) record when a step fails. End of file with the mark and no record means
+that exec succeeded; without the mark, that it died.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from blackhole_cg.kernel.preexec import Step, perform
 MARK: Final = b"."
 RECORD: Final = struct.Struct("=BHi")
 RECORD_TAG: Final = ord("!")
+_READ_BYTES: Final = 1024
+MAX_DETAIL: Final = 512
+"""Bytes of a reason in words: with the record less than what a pipe takes as one."""
 
 
 class Permission:
@@ -74,9 +77,9 @@ class Report:
         """Child side: exec is next."""
         os.write(self._write_fd, MARK)
 
-    def fail(self, index: int, code: int) -> None:
-        """Child side: the step of this index failed with this errno."""
-        os.write(self._write_fd, RECORD.pack(RECORD_TAG, index, code))
+    def fail(self, index: int, code: int, detail: str = "") -> None:
+        """Child side: the step of this index failed with this errno, or with 0 for the reason in `detail`."""
+        os.write(self._write_fd, RECORD.pack(RECORD_TAG, index, code) + os.fsencode(detail)[:MAX_DETAIL])
 
     def listen(self) -> None:
         """Parent side, after the fork: leave the writing end to the child and wait for the outcome."""
@@ -85,11 +88,17 @@ class Report:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read_fd, self._on_readable)
 
-    async def outcome(self) -> tuple[bool, tuple[int, int] | None]:
-        """Wait for the end of file: whether exec was reached, and the failed (step index, errno) if any."""
+    async def outcome(self) -> tuple[bool, tuple[int, int, str] | None]:
+        """Wait for the end of file: whether exec was reached, and the failed step if any.
+
+        Of that its index, and the errno, or 0 and the reason in words.
+        """
         await self._done.wait()
         record = self._text.removeprefix(MARK)
-        failure = RECORD.unpack(record)[1:] if len(record) == RECORD.size else None
+        failure = None
+        if len(record) >= RECORD.size:
+            _, index, code = RECORD.unpack(record[: RECORD.size])
+            failure = (index, code, os.fsdecode(record[RECORD.size :]))
         return self._text.startswith(MARK), failure
 
     def close(self) -> None:
@@ -101,7 +110,7 @@ class Report:
         if self._loop is not None and self._read_fd >= 0:
             self._loop.remove_reader(self._read_fd)
             with contextlib.suppress(BlockingIOError):
-                self._text += os.read(self._read_fd, 64)
+                self._text += os.read(self._read_fd, _READ_BYTES)
             self._done.set()
         for descriptor in (self._read_fd, self._write_fd):
             if descriptor >= 0:
@@ -112,7 +121,7 @@ class Report:
         if self._read_fd < 0:
             return
         try:
-            piece = os.read(self._read_fd, 64)
+            piece = os.read(self._read_fd, _READ_BYTES)
         except BlockingIOError:
             return
         self._text += piece

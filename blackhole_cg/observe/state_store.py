@@ -29,7 +29,7 @@ _SAVE: Final = (
 )
 _DELETE: Final = "DELETE FROM memory WHERE kind = ? AND name = ?"
 _DELETE_OLD: Final = "DELETE FROM memory WHERE kind = ?"
-_BOOT, _STATUS, _RUN, _RUN_ID = "boot", "status", "run", "run_id"
+_BOOT, _STATUS, _RUN, _RUN_ID, _PORT = "boot", "status", "run", "run_id", "port"
 _PASSING: Final = (_BOOT, _STATUS, _RUN)  # the kinds that end with what they are about
 
 _Key = tuple[str, str]
@@ -90,13 +90,18 @@ class StateStore:
         self._set({(_RUN, service): None})
         self._outbox.flush()
 
+    def save_port(self, service: str, port: int) -> None:
+        """Remember the port that a service was given, which it is to have again."""
+        self._set({(_PORT, service): str(port)})
+        self._outbox.flush()
+
     def forget(self, service: str) -> None:
         """There is no such service any more."""
-        self._set({(_RUN, service): None, (_STATUS, service): None})
+        self._set({(_RUN, service): None, (_STATUS, service): None, (_PORT, service): None})
         self._outbox.flush()
 
     def clear(self) -> None:
-        """Everything has ended in order: there is nothing to take over."""
+        """Everything has ended in order: there is nothing to take over; services have their ports again."""
         self._set(dict.fromkeys(key for key in self._known if key[0] in _PASSING))
         self._outbox.flush()
 
@@ -129,7 +134,7 @@ class StateStore:
         return self._generation not in (None, self._database.generation)
 
     def _parse(self) -> Memory:
-        statuses, runs, run_ids = {}, {}, {}
+        statuses, runs, run_ids, ports = {}, {}, {}, {}
         for (kind, name), text in self._known.items():
             try:
                 if kind == _STATUS:
@@ -138,9 +143,11 @@ class StateStore:
                     runs[name] = parse_run(text)
                 elif kind == _RUN_ID:
                     run_ids[name] = int(text)
+                elif kind == _PORT:
+                    ports[name] = int(text)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 logger.error("cannot read the %s of %s in %s: %r", kind, name, self._database.path, error)
-        return Memory(self._known.get((_BOOT, ""), ""), statuses, runs, run_ids)
+        return Memory(self._known.get((_BOOT, ""), ""), statuses, runs, run_ids, ports)
 
     # ---- Part of the outbox ----
 

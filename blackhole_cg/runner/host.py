@@ -5,16 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.observe.monitor.monitor import Alarms
 from blackhole_cg.observe.probes.exec import CommandRunner
+
+
+class Freezer(Protocol):
+    """What can hold a run for moments. What it has frozen goes on when the run is thawed or let go of."""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot; None when it can."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the run has used. Raises KernelError."""
+
+    def hold(self) -> None:
+        """Freeze the run, unless somebody else has. Raises KernelError."""
+
+    def let_go(self) -> None:
+        """End what `hold` did, and nothing else. Raises KernelError."""
 
 
 class Run(Protocol):
@@ -35,6 +53,12 @@ class Run(Protocol):
     @property
     def limits(self) -> Mapping[str, LimitState]:
         """Every limit asked for, beside what is in force."""
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all of them or none; why not, if not.
+
+        Without `force` none goes below what is in use.
+        """
 
     async def executed(self) -> None:
         """Let the child go on, which until now waits and ends with this process; return once it has executed.
@@ -80,6 +104,10 @@ class Run(Protocol):
 
     def thaw(self) -> None:
         """Let the run go on, if it is frozen: nothing but SIGKILL reaches it before. Raises KernelError."""
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None when nothing can."""
 
     def usage(self) -> Usage:
         """What the run uses now."""
@@ -162,6 +190,12 @@ class Host(Protocol):
 
     def stream_paths(self, name: str) -> Mapping[Stream, str]:
         """Where the FIFOs of a service are."""
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        """Who has a TCP port of this host; None when a service could have it.
+
+        Without `identify` it is only said that somebody has it, which takes less time.
+        """
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

@@ -37,6 +37,7 @@ from blackhole_cg.core.events import (
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.handlers import Context
 from blackhole_cg.core.machine import step
+from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import Health, State
@@ -69,8 +70,14 @@ class Listener(Protocol):
     def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
         """The status is a new one, and this happened: both are to be stored, before they are acted on."""
 
+    def assign_port(self, runner: ServiceRunner) -> int | None:
+        """The port of the run that is to begin, which is stored; None if it has none. Raises SpawnError."""
+
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """A run has been forked, or is known by another main process or watchdog: to be stored at once."""
+
+    def run_ended(self, runner: ServiceRunner) -> None:
+        """Nothing is left of the run; that it has ended is recorded next."""
 
     def check_dependencies(self, runner: ServiceRunner) -> None:
         """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
@@ -111,9 +118,11 @@ class ServiceRunner:
         self.spec = spec
         self.status = ServiceStatus()
         self.run: Run | None = None
+        self.run_hash = ""  # of the configuration that the run was started with
         self.started_wall: datetime | None = None
         self.last_exit_wall: datetime | None = None
         self.last_limits: Mapping[str, LimitState] = {}
+        self.tcp_port: int | None = None  # of the run, or kept for the next one
         self._host = host
         self._clock = clock
         self._output = output
@@ -124,6 +133,7 @@ class ServiceRunner:
         self.notify_watch = NotifyWatch(clock, Hearers(self.post, self._extend, self._remember_run))
         self.extended_until = 0.0  # monotonic seconds: when the run asked to be given up at the earliest
         self._is_adopted = False
+        self._changing_limits = asyncio.Lock()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._deadlines: dict[Timer, float] = {}
         self._watch_task: asyncio.Task[None] | None = None
@@ -134,6 +144,12 @@ class ServiceRunner:
         """The service's name."""
         return self.spec.name
 
+    @property
+    def port(self) -> int | None:
+        """Where the service listens, or will as far as that is known."""
+        written = self.spec.tcp_port
+        return self.tcp_port or (written if isinstance(written, int) else None)
+
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Go by another configuration from now on; a live run stays as it is."""
         before, self.spec = self.spec, spec
@@ -142,6 +158,19 @@ class ServiceRunner:
             if not spec.probes:
                 detail = "it has no probes any more"
                 self.post(HealthReported(self.status.run_id, Health.UNKNOWN, detail))
+
+    async def change_limits(self, force: bool = False) -> Sequence[str]:
+        """Bring the limits of a live run to the configuration, or none of them; why not. See `Run`."""
+        run = self._going_on()
+        if run is None:
+            return ()
+        async with self._changing_limits:
+            problems = await run.change_limits(self.spec, force)
+        if self._going_on() is not run:
+            return ()
+        self.last_limits = run.limits
+        self._remember_run()
+        return problems
 
     def continue_from(self, status: ServiceStatus) -> None:
         """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
@@ -257,7 +286,8 @@ class ServiceRunner:
 
     def _watch_health(self) -> None:
         was_healthy = self.status.health is Health.HEALTHY
-        self.health_watch.begin(self.spec, self.status.run_id, has_started=was_healthy)
+        spec = with_port(self.spec, self.tcp_port)
+        self.health_watch.begin(spec, self.status.run_id, has_started=was_healthy)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -294,12 +324,13 @@ class ServiceRunner:
         self._is_adopted, self.extended_until = False, 0.0
         self.notify_watch.begin(self.spec.watchdog_seconds)
         try:
-            self.run = self._host.launch(self.spec, run_id)
+            self.tcp_port = self._listener.assign_port(self)
+            self.run = self._host.launch(with_port(self.spec, self.tcp_port), run_id)
         except (BlackholeError, OSError) as cause:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))
             return
-        self.started_wall = self._clock.wall()
+        self.started_wall, self.run_hash = self._clock.wall(), self.spec.config_hash
         self._listener.run_began(self, self.run, run_id)
         self._start_watching(self._watch(self.run, run_id), run_id)
 
@@ -337,6 +368,11 @@ class ServiceRunner:
     def _forget_run(self) -> None:
         self._output.end_run()
         self.run = None
+        self._listener.run_ended(self)
+
+    def _going_on(self) -> Run | None:
+        """The live run, unless it is about to end."""
+        return None if self.status.state is State.STOPPING else self.run
 
     def _remember_run(self) -> None:
         if self.run is not None:

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from blackhole_cg.core.facts import EventRecord, HostFacts, ServiceInfo
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import Dependents, State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.endpoints import list_endpoints
 from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
 
@@ -49,6 +50,10 @@ class SupervisorApi:
         probes = [facts.to_json() for facts in runner.health_watch.facts()]
         return {"health": str(runner.status.health), "probes": probes}
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached."""
+        return list_endpoints(self._supervisor.services)
+
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service; what was learnt of a run is left out once it is over."""
         return [self._measure(info) for info in self._supervisor.all_services()]
@@ -75,9 +80,9 @@ class SupervisorApi:
         """Start these, or all enabled ones when none is named."""
         await self._supervisor.start(*names)
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop these, or all when none is named."""
-        await self._supervisor.stop(*names)
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        """Stop these, or all when none is named; those it was about."""
+        return await self._supervisor.stop(*names, dependents=dependents)
 
     async def restart(self, names: Sequence[str]) -> None:
         """Restart these, or all enabled ones when none is named."""
@@ -87,10 +92,25 @@ class SupervisorApi:
         """Reset these, or all when none is named."""
         self._supervisor.reset(*names)
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Apply what has changed in the configuration file."""
-        plan = await self._supervisor.reload()
-        return plan.to_json()
+        return (await self._supervisor.reload(force=force)).to_json()
+
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change."""
+        return await self._supervisor.configuration.preview(path)
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file."""
+        return (await self._supervisor.configuration.apply(path, force=force)).to_json()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before."""
+        return (await self._supervisor.configuration.roll_back(number, force=force)).to_json()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """Those that were applied last, oldest first."""
+        return [entry.to_json() for entry in self._supervisor.configuration.applied()]
 
     def host(self) -> HostFacts:
         """What this host can do."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
-from blackhole_cg.core.spec import RuntimeSpec
+from blackhole_cg.core.spec import RuntimeSpec, ServiceSpec
 from blackhole_cg.core.topology import Topology, is_met
 from blackhole_cg.core.words import LIVE_STATES, Overcommit, State
 from blackhole_cg.runner.service import ServiceRunner
@@ -43,6 +43,7 @@ class Gate:
         self._live: dict[str, int] = {}  # name -> the bytes its limit promises it
         self._promised_bytes = 0
         self._held: set[str] = set()
+        self._yielding: dict[str, frozenset[int | str]] = {}  # name -> what its run listens on
         self._queue: deque[str] = deque()
         self._scheduled = False
         self.reconfigure(runners, topology, runtime)
@@ -54,7 +55,15 @@ class Gate:
         self._runners = runners
         self._topology = topology
         self._runtime = runtime
-        for name, runner in runners.items():
+        for name in self._live:
+            if name in runners:  # its limit may be another now
+                self._promised_bytes -= self._live[name]
+                self._live[name] = promised_bytes(runners[name].spec)
+                self._promised_bytes += self._live[name]
+        self._ask_all()
+
+    def _ask_all(self) -> None:
+        for name, runner in self._runners.items():
             if runner.status.state is State.WAITING:
                 self.ask(name)
 
@@ -72,10 +81,21 @@ class Gate:
             self._admit(runner)
         else:
             self._promised_bytes -= self._live.pop(runner.name, 0)
+            if self._yielding.pop(runner.name, None) is not None:
+                self._ask_all()
         if state in (State.RUNNING, State.COMPLETED):
             for dependent in self._topology.required_by.get(runner.name, ()):
                 if self._runners[dependent].status.state is State.WAITING:
                     self.ask(dependent)
+
+    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
+        """The runs of these, by the configuration they were started with, are about to end.
+
+        Until then whoever needs their port, their socket or their place waits, and is not refused.
+        """
+        for name, spec in ending.items():
+            if name in self._live:
+                self._yielding[name] = self._yielding.get(name, frozenset()) | endpoints(spec)
 
     def hold(self, names: Iterable[str]) -> None:
         """Let these wait, whatever their dependencies, until they are released."""
@@ -83,8 +103,9 @@ class Gate:
 
     def release(self, names: Iterable[str]) -> None:
         """End a hold."""
+        names = list(names)
+        self._held.difference_update(names)
         for name in self._topology.sort(names):
-            self._held.discard(name)
             self.ask(name)
 
     def unmet(self, name: str) -> list[str]:
@@ -106,8 +127,17 @@ class Gate:
         if name in self._held or self.unmet(name):
             return
         refusal = self._refusal(runner)
+        if self._must_wait_for_another(runner) or (refusal is not None and self._yielding):
+            return
         runner.post(
             DependenciesMet() if refusal is None else StartRefused(f"cannot start '{name}': {refusal}")
+        )
+
+    def _must_wait_for_another(self, runner: ServiceRunner) -> bool:
+        """Whether a run that is about to end still listens where this one is to."""
+        wanted = endpoints(runner.spec)
+        return any(
+            not wanted.isdisjoint(held) for name, held in self._yielding.items() if name != runner.name
         )
 
     def _admit(self, runner: ServiceRunner) -> None:
@@ -128,3 +158,8 @@ class Gate:
             return shortage
         self._warn(runner.name, shortage)
         return None
+
+
+def endpoints(spec: ServiceSpec) -> frozenset[int | str]:
+    """Where a service listens: its port and its socket, as far as they are configured."""
+    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None)

@@ -33,6 +33,11 @@ class Notes:
         """A reload has changed the service."""
         self._note(service, "config", detail)
 
+    def instances(self, detail: str) -> None:
+        """Something is wrong with the provider of instances; it is about no service in particular."""
+        at_wall = wall_text(self._clock.wall())
+        self._events.append(EventRecord(at_wall, "", 0, "instances", None, None, Reason.UNKNOWN, detail))
+
     def limits(self, problems: Sequence[LimitProblem]) -> None:
         """An event for each limit that is not enforced; in the log, one warning for each reason."""
         for problem in problems:

@@ -55,17 +55,27 @@ class _Start:
 
 
 class Operations:
-    """Start, stop and restart of sets of services of one configuration."""
+    """Start, stop and restart of sets of services of one configuration.
 
-    def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, gate: Gate) -> None:
+    `is_alone_to_fail` says of a service that did not start that nothing is undone for it, required or not.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, ServiceRunner],
+        topology: Topology,
+        gate: Gate,
+        is_alone_to_fail: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self._runners = runners
         self._topology = topology
         self._gate = gate
+        self._is_alone_to_fail = is_alone_to_fail
         self._claims: dict[str, _Claim] = {}
 
     def succeeded_by(self, runners: Mapping[str, ServiceRunner], topology: Topology) -> Operations:
         """The operations of the next configuration; a claim made there overtakes those under way here."""
-        successor = Operations(runners, topology, self._gate)
+        successor = Operations(runners, topology, self._gate, self._is_alone_to_fail)
         successor._claims = self._claims
         return successor
 
@@ -91,6 +101,17 @@ class Operations:
         for name in begin:
             self._runners[name].post(StartRequested())
         await self._await_started(_Start(claim, set(waits_for), fresh if undo else []))
+
+    def dependents_of(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Of these services each that is up, with the others that are up and need it, in start order."""
+        names = set(names)
+        found: dict[str, list[str]] = {}
+        for name in self._topology.sort(names):
+            needed_by = self._topology.dependents(name) - names
+            up = [each for each in self._topology.sort(needed_by) if self._is_up_or_coming(each)]
+            if up and self._is_up_or_coming(name):
+                found[name] = up
+        return found
 
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"
@@ -128,6 +149,14 @@ class Operations:
             if self._owns(claim, name):
                 self._runners[name].post(StartRequested())
         await self._await_started(_Start(claim, {*begin, *asked}, []))
+
+    def cancel(self, names: Iterable[str], detail: str) -> None:
+        """Want these down, and end at once what is no run yet: there is no order to keep."""
+        names = list(names)
+        self._claim(Desired.DOWN, names)
+        for name in names:
+            if self._runners[name].status.state not in LIVE_STATES:
+                self._runners[name].post(StopRequested(Reason.OPERATOR, detail))
 
     def kill(self, names: Iterable[str]) -> None:
         """End services at once, in no order: there is no more time."""
@@ -189,6 +218,9 @@ class Operations:
 
     # ---- start ----
 
+    def _is_up_or_coming(self, name: str) -> bool:
+        return self._runners[name].status.state in _UP_OR_ON_THE_WAY
+
     def _must_begin(self, name: str, asked: bool, again: bool) -> bool:
         """Whether this start has to start a service; one that is only needed may finish its backoff."""
         state = self._runners[name].status.state
@@ -242,6 +274,8 @@ class Operations:
         ]
         start.pending -= {each.name for each in failed}
         start.problems += [each.problem for each in failed if each.problem]
+        if self._is_alone_to_fail(outcome.name):
+            return
         if any(self._runners[each.name].spec.required for each in failed) and start.begun:
             start.pending.clear()
             start.rolled_back = True

@@ -36,6 +36,11 @@ class Paths:
         """Events."""
         return self.state_dir / "state.db"
 
+    @property
+    def configurations(self) -> Path:
+        """The configurations that were applied last."""
+        return self.state_dir / "configurations"
+
     def make(self) -> None:
         """Create the directories. Services may pass through the runtime directory, not list it."""
         for path, mode in ((self.runtime_dir, 0o711), (self.state_dir, 0o700), (self.log_dir, 0o750)):

@@ -12,6 +12,7 @@ from blackhole_cg.core.rules import builtin_rules
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.throttling import say_throttled
 
 
 class Counters(Protocol):
@@ -57,9 +58,9 @@ class Reporter:
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
-            tcp_port=spec.tcp_port,
+            tcp_port=runner.port,
             unix_socket=spec.unix_socket,
-            instance_of=None,
+            instance_of=spec.instance_of,
             limits=self._limits(runner),
             usage=self._usage(runner, now),
             last_exit=_last_exit(runner),
@@ -79,6 +80,8 @@ class Reporter:
 
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
         limits = runner.run.limits if runner.run else runner.last_limits
+        if "cpu_max" in limits:
+            limits = {**limits, "cpu_max": say_throttled(runner, limits["cpu_max"])}
         if not builtin_rules(runner.spec.limits, limits):
             return limits
         memory = limits["memory_max"]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.core.record import RunRecord
+from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import LIVE_STATES, Reason
-from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason
+from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.runner.service import Output, ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
+from blackhole_cg.supervisor.ports import Ports
+from blackhole_cg.supervisor.takeover import take_over
 
 _log = logging.getLogger(__name__)
+
+_MAX_NAMED = 10
 
 
 class EventSink(Protocol):
@@ -44,6 +49,9 @@ class StateSink(Protocol):
     def forget_run(self, service: str) -> None:
         """The run has ended."""
 
+    def save_port(self, service: str, port: int) -> None:
+        """Remember the port that a service was given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -54,8 +62,8 @@ class Surroundings:
     output: Callable[[ServiceSpec], Output]
     events: EventSink
     states: StateSink
-    changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
     together: Callable[[], AbstractContextManager[None]] = nullcontext  # stores at once what is noted within
+    changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
 
 
 class Services:
@@ -63,12 +71,15 @@ class Services:
 
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
+        self._watcher: Callable[[], None] | None = None
+        note = partial(self._note, "port")
+        self.ports = Ports(spec, surroundings.host, surroundings.states, note)
         self.topology = build_topology(spec.services)
         self.runners = {name: self._make_runner(spec.services[name]) for name in self.topology.order}
         self._gate = Gate(
             self.runners, self.topology, spec.runtime, surroundings.host.facts.memory_bytes, self._warn
         )
-        self.operations = Operations(self.runners, self.topology, self._gate)
+        self.operations = Operations(self.runners, self.topology, self._gate, self.ports.is_short)
 
     def reconfigure(self, spec: SupervisorSpec) -> list[ServiceRunner]:
         """Go by another configuration from now on; starts and stops nothing.
@@ -82,9 +93,34 @@ class Services:
         for name, runner in runners.items():
             runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
+        self.ports.reconfigure(spec)
         self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
-        return [runner for name, runner in before.items() if name not in self.runners]
+        gone = [runner for name, runner in before.items() if name not in self.runners]
+        for runner in gone:
+            self.ports.forget(runner.name)
+        self._tell_watcher()
+        return gone
+
+    async def take_over(self, memory: Memory) -> dict[str, RunRecord]:
+        """Carry on where an earlier supervisor stopped; the runs that were taken over."""
+        host, clock = self._surroundings.host, self._surroundings.clock
+        self.ports.restore(memory, host.facts.boot_id, self.runners)
+        adopted = await take_over(self.runners, host, memory, clock)
+        self.ports.settle(self.runners)
+        return adopted
+
+    def watch(self, changed: Callable[[], None] | None) -> None:
+        """Tell whoever tells others where services are of every change; None tells nobody any more."""
+        self._watcher = changed
+
+    def _tell_watcher(self) -> None:
+        if self._watcher is not None:
+            self._watcher()
+
+    def expect(self, ending: Mapping[str, ServiceSpec]) -> None:
+        """The runs of these are about to end; see `Gate.expect`."""
+        self._gate.expect(ending)
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
@@ -109,6 +145,17 @@ class Services:
         """The same names, each once, all of them known. Raises UnknownServiceError."""
         return [self.runner(name).name for name in dict.fromkeys(names)]
 
+    def with_dependents(self, names: Sequence[str], dependents: Dependents) -> list[str]:
+        """The services that a stop of these is about. Raises DependentsError where it would harm others."""
+        affected = self.operations.dependents_of(names)
+        if dependents is Dependents.STOP:
+            return list(dict.fromkeys([*names, *(each for others in affected.values() for each in others)]))
+        if affected and dependents is Dependents.REFUSE:
+            raise DependentsError(
+                "\n".join(f"cannot stop '{name}': {_listed(others)} it" for name, others in affected.items())
+            )
+        return list(names)
+
     def reset(self, names: Sequence[str]) -> None:
         """Forget failures and restart histories."""
         for name in names:
@@ -116,9 +163,12 @@ class Services:
 
     def _warn(self, name: str, text: str) -> None:
         _log.warning("%s: %s", name, text, extra={"service": name})
+        self._note("limit", name, text)
+
+    def _note(self, kind: str, name: str, text: str) -> None:
         run_id = self.runners[name].status.run_id
         self._surroundings.events.append(
-            self._event(name, Announce("limit", "", "", Reason.UNKNOWN, text, run_id))
+            self._event(name, Announce(kind, "", "", Reason.UNKNOWN, text, run_id))
         )
 
     # ---- Listener ----
@@ -143,16 +193,24 @@ class Services:
                 pid=run.pid,
                 started_ticks=run.started_ticks,
                 cgroup=run.cgroup,
-                config_hash=runner.spec.config_hash,
+                config_hash=runner.run_hash,
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
-                tcp_port=runner.spec.tcp_port,
+                tcp_port=runner.tcp_port,
                 fifos={
                     str(key): path for key, path in self._surroundings.host.stream_paths(runner.name).items()
                 },
             )
         )
+
+    def assign_port(self, runner: ServiceRunner) -> int | None:
+        """A run is to begin: the port it listens on."""
+        return self.ports.assign(runner)
+
+    def run_ended(self, runner: ServiceRunner) -> None:
+        """Nothing is left of the run; that it has ended is recorded next."""
+        self.ports.note_end(runner)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
         is_change = announcement.kind in ("state", "health")
@@ -174,4 +232,15 @@ class Services:
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
         self._gate.note(runner)
+        self.ports.note(runner)
+        self._tell_watcher()
         self._surroundings.changed(runner)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "'web' depends on", "'web', 'api' and 12 more depend on"."""
+    shown = [f"'{name}'" for name in names[:_MAX_NAMED]]
+    if len(names) > _MAX_NAMED:
+        shown.append(f"{len(names) - _MAX_NAMED} more")
+    text = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return f"{text} {'depends' if len(names) == 1 else 'depend'} on"

@@ -41,6 +41,11 @@ class Stores:
         self.events = EventStore(self._database, on_append=on_append)
         self.states = StateStore(self._database)
 
+    @property
+    def sinks(self) -> tuple[EventStore, StateStore, Callable[[], AbstractContextManager[None]]]:
+        """Where services write what happens, and what makes it one transaction."""
+        return self.events, self.states, self.together
+
     def together(self) -> AbstractContextManager[None]:
         """Store in one transaction what is noted within."""
         return self._database.outbox.together()

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from blackhole_cg.core.events import NeverBegan, RunEnded
 from blackhole_cg.core.facts import ExitStatus
+from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import LIVE_STATES, State
@@ -39,7 +40,7 @@ async def take_over(
             await _clear(host, name, "no supervisor remembers it")
             continue
         record = memory.runs.get(name)
-        run = host.adopt(runner.spec, record) if record else None
+        run = host.adopt(with_port(runner.spec, runner.tcp_port), record) if record else None
         if run is not None and record is not None:
             _adopt(runner, run, record, status, clock)
             adopted[name] = record
@@ -53,8 +54,10 @@ async def take_over(
 def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceStatus, clock: Clock) -> None:
     stopped = replace(status, state=State.STOPPED, run_id=record.run_id, pid=None)
     runner.continue_from(stopped)
+    runner.run_hash = record.config_hash
     started_at = status.started_at if status.started_at is not None else clock.now()
     wall = datetime.fromisoformat(record.started_wall) if record.started_wall else None
+    runner.tcp_port = runner.tcp_port or record.tcp_port
     runner.adopt(run, started_at, wall, record.watchdog_seconds)
 
 

@@ -103,10 +103,22 @@ def test_health_shows_each_probe_and_its_last_answer(cli: Cli, served: Served) -
     }
 
 
+def test_endpoints_are_a_table_for_people_and_json_for_programs(cli: Cli, served: Served) -> None:
+    lines = cli("endpoints").stdout.decode().splitlines()
+    assert lines[0].split() == ["NAME", "TCP", "UNIX", "SOCKET", "STATE", "HEALTH", "READY"]
+    assert lines[1].split() == ["store", "-", "/run/s", "stopped", "-", "no"]
+    assert lines[2].split() == ["web", "127.0.0.1:30000", "-", "running", "healthy", "yes"]
+    found = json.loads(cli("endpoints", "--json").stdout)["endpoints"]
+    assert list(found) == ["store", "web"]
+    assert json.loads(cli("endpoints", "web", "--json").stdout)["endpoints"] == {"web": found["web"]}
+    assert cli("endpoints", "spare").stdout == b"no service has a tcp_port or a unix_socket\n"
+
+
 def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served: Served) -> None:
     for arguments in (
         ["status", "stroe"],
         ["health", "stroe"],
+        ["endpoints", "stroe"],
         ["stop", "stroe"],
         ["logs", "stroe"],
         ["monitor", "stroe"],

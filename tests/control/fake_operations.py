@@ -16,6 +16,7 @@ from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.core.probe_spec import ProbeKind
+from blackhole_cg.core.words import Dependents
 from blackhole_cg.errors import UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
@@ -135,6 +136,11 @@ class FakeOperations:
         probes = [ProbeFacts(ProbeKind.STARTUP, "tcp").to_json(), asked.to_json()]
         return {"health": "unhealthy", "probes": probes}
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        web = {"tcp": "127.0.0.1:30000", "unix": None, "state": "running", "health": "healthy", "ready": True}
+        down = {"tcp": None, "unix": "/run/s", "state": "stopped", "health": "unknown", "ready": False}
+        return {"store": down, "web": web}
+
     def measurements(self) -> Sequence[Measured]:
         return [Measured(info) for info in self.infos.values()]
 
@@ -158,8 +164,10 @@ class FakeOperations:
     async def start(self, names: Sequence[str]) -> None:
         await self._change("start", names, state="running", pid=4243)
 
-    async def stop(self, names: Sequence[str]) -> None:
+    async def stop(self, names: Sequence[str], dependents: Dependents = Dependents.REFUSE) -> list[str]:
+        self.dependents = dependents
         await self._change("stop", names, state="stopped", pid=None)
+        return list(names)
 
     async def restart(self, names: Sequence[str]) -> None:
         await self._change("restart", names, state="running", pid=4244)
@@ -167,7 +175,22 @@ class FakeOperations:
     def reset(self, names: Sequence[str]) -> None:
         self.calls.append(("reset", tuple(names)))
 
-    async def reload(self) -> dict[str, Any]:
+    async def plan(self, path: str) -> dict[str, Any]:
+        self.calls.append(("plan", (path,)))
+        return Plan((), ("spare",), (), ()).to_json()
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("apply", (path, *(["force"] if force else []))))
+        return await self.reload()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("rollback", (str(number),)))
+        return await self.reload()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        return [{"number": 1, "at_wall": "2030-01-31T12:00:00Z", "how": "run", "source": None, "services": 2}]
+
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         self.calls.append(("reload", ()))
         await self.gate.wait()
         if self.failure:

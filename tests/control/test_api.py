@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from blackhole_cg.control.client import ControlClient
-from blackhole_cg.core.words import Stream
+from blackhole_cg.core.words import Dependents, Stream
 from blackhole_cg.errors import (
     ConfigError,
     ControlError,
@@ -163,6 +163,19 @@ def test_a_change_returns_the_services_once_the_state_is_reached(
 def test_a_star_leaves_the_choice_to_the_operation(served: Served, client: ControlClient) -> None:
     assert [info["name"] for info in client.change("stop", "*")] == ["store", "web", "spare"]
     assert served.operations.calls == [("stop", ())]
+
+
+@pytest.mark.parametrize("word", list(Dependents))
+def test_a_stop_says_what_becomes_of_dependents(
+    served: Served, client: ControlClient, word: Dependents
+) -> None:
+    client.change("stop", ["web"], dependents=word)
+    assert served.operations.dependents is word
+
+
+def test_what_becomes_of_dependents_is_one_of_three_words(client: ControlClient) -> None:
+    with pytest.raises(ControlError, match="accepted: refuse or stop or leave"):
+        client.change("stop", ["web"], dependents="shoot")
 
 
 @pytest.mark.parametrize("names", [",", "web,,store", "%20"])

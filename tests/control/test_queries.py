@@ -12,7 +12,7 @@ from blackhole_cg.control.queries import (
     parse_count,
     parse_flag,
     parse_since,
-    parse_stream,
+    parse_word,
 )
 from blackhole_cg.core.words import Stream
 
@@ -64,10 +64,10 @@ def test_flags() -> None:
 
 
 def test_streams() -> None:
-    assert parse_stream({"stream": "stderr"}, "stream") is Stream.STDERR
-    assert parse_stream({}, "stream") is None
+    assert parse_word({"stream": "stderr"}, "stream", Stream) is Stream.STDERR
+    assert parse_word({}, "stream", Stream) is None
     with pytest.raises(BadQueryError, match=r"accepted: stdout or stderr"):
-        parse_stream({"stream": "stdin"}, "stream")
+        parse_word({"stream": "stdin"}, "stream", Stream)
 
 
 def test_an_unknown_parameter_is_refused_with_a_suggestion() -> None:

@@ -7,8 +7,14 @@ import pytest
 
 from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.spec import ServiceSpec
-from blackhole_cg.core.words import Isolation, State
-from blackhole_cg.errors import IsolationError, LockHeldError, OperationError, UnknownServiceError
+from blackhole_cg.core.words import Dependents, Isolation, State
+from blackhole_cg.errors import (
+    DependentsError,
+    IsolationError,
+    LockHeldError,
+    OperationError,
+    UnknownServiceError,
+)
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.supervisor import Supervisor
 from tests.support.builders import service, supervisor_spec
@@ -37,13 +43,32 @@ def test_the_operations_of_the_python_api(tmp_path):
             assert info.usage["memory_bytes"] == 4096
             await it.restart("web")
             assert it.service_info("web").run_id == 2
-            await it.stop("db")
+            await it.stop("db", dependents=Dependents.LEAVE)
             assert (it.is_running("db"), it.is_running("web")) == (False, True)
             with pytest.raises(UnknownServiceError, match="no service 'wbe'"):
                 await it.start("wbe")
         with pytest.raises(OperationError, match="shutting down"):
             await it.start()
         assert it.status("web") is State.STOPPED
+
+    asyncio.run(main())
+
+
+def test_a_stop_asks_what_becomes_of_those_that_depend_on_it(tmp_path):
+    async def main():
+        specs = service("db"), service("web", "db"), service("api", "web"), service("off", "db")
+        async with supervisor(tmp_path, *specs) as it:
+            await it.start("api")
+            with pytest.raises(DependentsError) as refusal:
+                await it.stop("db", "off")
+            assert str(refusal.value) == "cannot stop 'db': 'web' and 'api' depend on it"
+            assert it.is_running("db")
+            await it.stop("db", "web", dependents=Dependents.STOP)
+            assert [info.state for info in it.all_services()] == ["stopped"] * 4
+            await it.start("web")
+            await it.stop("api")  # it is down, and so is what needs it
+            await it.stop("web", "db")  # all that need db are named
+            assert it.status("db") is State.STOPPED
 
     asyncio.run(main())
 

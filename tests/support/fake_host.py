@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
-from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.spec import ResourceLimits, ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import SpawnError
 from tests.support.fake_commands import FakeCommands
@@ -33,6 +34,7 @@ class Behaviour:
     leftovers: bool = False  # a grandchild outlives the main process until it is killed
     spawn_error: str | None = None  # fails between fork and exec
     launch_error: str | None = None  # fails before the fork
+    limit_problem: str | None = None  # why limits cannot be changed without force
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class FakeRun:
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
     adjusted: list[Action] = field(default_factory=list)
+    changed_limits: list[ResourceLimits] = field(default_factory=list)
     thawed: int = 0
     killed: bool = False
     closed: bool = False
@@ -76,6 +79,12 @@ class FakeRun:
             self.exit_status = ExitStatus(code=127)
             self._exited.set_result(None)
             self._emptied.set_result(None)
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        if self.behaviour.limit_problem and not force:
+            return (self.behaviour.limit_problem,)
+        self.changed_limits.append(spec.limits)
+        return ()
 
     async def executed(self) -> None:
         if not self.began:
@@ -134,6 +143,8 @@ class FakeRun:
     def thaw(self) -> None:
         self.thawed += 1
 
+    freezer = None
+
     def usage(self) -> Usage:
         return Usage(1.0, 4096, 1)
 
@@ -174,6 +185,7 @@ class FakeHost:
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
         self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
+        self.port_holders: dict[int, PortHolder] = {}
         self.commands = FakeCommands()
         self._descriptors: list[int] = []
 
@@ -235,6 +247,10 @@ class FakeHost:
 
     def stream_paths(self, name: str) -> Mapping[Stream, str]:
         return {stream: f"/fifo/{name}.{stream}" for stream in Stream}
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        holder = self.port_holders.get(port)
+        return holder if identify or holder is None else PortHolder()
 
     def remove_streams(self, names: Iterable[str]) -> None:
         pass

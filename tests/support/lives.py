@@ -21,7 +21,7 @@ from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.record import parse_status
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
-from blackhole_cg.core.words import LIVE_STATES, Desired, State
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Desired, State
 from blackhole_cg.errors import OperationError
 from blackhole_cg.supervisor.paths import Paths
 from blackhole_cg.supervisor.stores import Stores
@@ -127,7 +127,8 @@ class World:
     async def _carry_out(self, wish: Wish) -> None:
         assert self.supervisor is not None
         try:
-            answer = getattr(self.supervisor, wish.action)(*wish.names)
+            options = {"dependents": Dependents.LEAVE} if wish.action == "stop" else {}
+            answer = getattr(self.supervisor, wish.action)(*wish.names, **options)
             if answer is not None:
                 await answer
         except OperationError as error:

@@ -142,6 +142,21 @@ def test_a_stubborn_service_a_daemon_and_grandchildren_are_all_gone_after_the_st
     assert live.leftovers() == []
 
 
+def test_a_stop_says_whom_it_would_harm(supervise) -> None:
+    live = supervise(
+        config({"db": SLEEP, "web": {**SLEEP, "depends_on": ["db"]}, "api": {**SLEEP, "depends_on": ["web"]}})
+    )
+    refused = live.cli("stop", "db", check=False)
+    assert refused.returncode == 1
+    assert "cannot stop 'db': 'web' and 'api' depend on it" in refused.stderr
+    assert "--cascade stops them too, --force leaves them running" in refused.stderr
+    assert live.status("db")["state"] == "running"
+    live.cli("stop", "web", "--force")
+    assert [live.status(name)["state"] for name in ("db", "web", "api")] == ["running", "stopped", "running"]
+    assert live.cli("stop", "db", "--cascade").stdout.splitlines() == ["db: stopped", "api: stopped"]
+    assert live.status("api")["state"] == "stopped"
+
+
 def read_pid(path: Path) -> int:
     return int(eventually(lambda: path.exists() and path.read_text(), f"{path} is written"))
 

@@ -38,7 +38,7 @@ def test_a_killed_supervisor_leaves_its_services_running_and_the_next_takes_over
     os.kill(after["web"]["pid"], signal.SIGKILL)
     again = eventually(lambda: (i := live.status("web"))["run_id"] == 2 and i, "web runs again")
     assert again["last_exit"]["reason"] == "unknown"
-    live.cli("stop", "db")
+    live.cli("stop", "db", "--force")
     assert not alive(before["db"]["pid"])
     assert live.interrupt() == 0
     assert live.leftovers() == []

@@ -104,7 +104,10 @@ def _cycles(loaded: LoadedConfig) -> Iterator[Finding]:
 
 
 def _ports(loaded: LoadedConfig) -> Iterator[Finding]:
-    return _collisions(loaded, "tcp_port", lambda name, service: service.tcp_port)
+    def fixed(name: str, service: Service) -> int | None:
+        return service.tcp_port if isinstance(service.tcp_port, int) else None
+
+    return _collisions(loaded, "tcp_port", fixed)
 
 
 def _metrics_port(loaded: LoadedConfig) -> Iterator[Finding]:

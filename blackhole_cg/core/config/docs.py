@@ -79,7 +79,9 @@ memory_max; then the variables of `env_file`, then those of `environment`. Later
 **An env_file** has lines `KEY=VALUE`, `KEY='VALUE'` or `KEY="VALUE"` and comments from `#`; nothing in
 it is replaced, but `\\n`, `\\t`, `\\"` and such in double quotes.
 
-**Included files** may hold `services` and `include` only. A service is defined in one place.
+**Included files** may hold `services`, `templates`, `instances` and `include` only. A service is defined
+in one place; the instances of all files are one list. Templates and instances are described in
+[instances.md](instances.md), `discover` in [discovery.md](discovery.md).
 """
 
 

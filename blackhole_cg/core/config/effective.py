@@ -71,7 +71,8 @@ def fill_defaults(loaded: LoadedConfig, context: Context) -> Config:
         for name, service in config.services.items()
     }
     runtime = config.runtime.model_copy(update={"orchestrator": orchestrator})
-    return config.model_copy(update={"include": (), "runtime": runtime, "services": services})
+    own = {"include": (), "templates": {}, "instances": (), "runtime": runtime, "services": services}
+    return config.model_copy(update=own)
 
 
 def absolute_path(path: str, directory: str, context: Context) -> str:
@@ -168,7 +169,8 @@ def show_config(loaded: LoadedConfig, context: Context) -> dict[str, Any]:
     was derived from one is shown as ***.
     """
     data = fill_defaults(loaded, context).model_dump(mode="python", by_alias=True)
-    del data["include"]
+    for name in ("include", "templates", "instances"):  # they are services by now
+        del data[name]
     shown = _Redaction(loaded).show(data, ())
     assert isinstance(shown, dict)
     return shown

@@ -10,7 +10,111 @@ ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(['*' + before] * 10)}]\n" for before, name in pairwise(_LEVELS)
 )
 
+TEMPLATE = """\
+templates:
+  host:
+    command: [/bin/host, -wasm, "{wasm}", -db, "{db}"]
+    resources: {memory_max: "{memory}"}
+"""
+
 WRONG: dict[str, tuple[str | bytes, list[str]]] = {
+    "templates and instances of a wrong kind": (
+        "templates: [a]\ninstances: {id: a}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:12: templates: a list is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:2:12: instances: a mapping is not a list (accepted: a list of mappings with id and template)",
+        ],
+    ),
+    "templates that are none": (
+        "templates: {Web: {}, a: 5, b: {comand: x, user: root}}\n",
+        [
+            "blackhole.yaml:1:13: templates.Web: 'Web' is not the name of a template (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:1:25: templates.a: '5' is not a mapping (accepted: the keys of a service)",
+            "blackhole.yaml:1:32: templates.b.comand: unknown key (did you mean 'command'?)",
+        ],
+    ),
+    "instances that are none": (
+        TEMPLATE
+        + """\
+instances:
+  - shop
+  - {template: host, wasm: a, db: b, memory: 1M}
+  - {id: Shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: a, template: hots, wasm: a, db: b, memory: 1M}
+  - {id: b, wasm: a, db: b, memory: 1M}
+  - {id: c, template: host, wasm: [a], db: b, memory: 1M}
+  - {id: d, template: host, wasm: a, db: b, memory: 1M, tcp_port: 5, a-b: 1}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: 'shop' is not an instance (accepted: a mapping with id and template)",
+            "blackhole.yaml:7:5: instances[1]: has no id (accepted: id, template and its placeholders)",
+            "blackhole.yaml:8:10: instances[2].id: 'Shop' is not the name of a service (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:9:23: instances[3].template: there is no template 'hots' (did you mean 'host'?)",
+            "blackhole.yaml:10:5: instances[4]: has no template (accepted: host)",
+            "blackhole.yaml:11:35: instances[5].wasm: a list cannot stand for a placeholder (accepted: text, a number, true, false)",
+            "blackhole.yaml:12:57: instances[6].tcp_port: {tcp_port} is a fact of every service (choose another name for this key)",
+            "blackhole.yaml:12:70: instances[6].a-b: 'a-b' is not a placeholder (accepted: letters, digits and '_')",
+        ],
+    ),
+    "placeholders and keys that do not match": (
+        TEMPLATE
+        + """\
+instances:
+  - {id: a, template: host, wasm: a, memory: 1M}
+  - {id: b, template: host, wasm: a, dbb: b, memory: 1M}
+  - {id: c, template: host, wasm: a, db: b, memory: 1M, colour: red}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:5: instances[1]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:38: instances[1].dbb: the template 'host' has no placeholder {dbb} (did you mean 'db'?)",
+            "blackhole.yaml:8:57: instances[2].colour: the template 'host' has no placeholder {colour} (it uses {wasm}, {db}, {memory})",
+        ],
+    ),
+    "names that are taken": (
+        TEMPLATE
+        + """\
+services: {web: {}}
+instances:
+  - {id: web, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: c, db: d, memory: 1M}
+""",
+        [
+            "blackhole.yaml:7:10: instances[0].id: there is a service 'web' already (at blackhole.yaml:5:12)",
+            "blackhole.yaml:9:10: instances[2].id: there is an instance 'shop' already (at blackhole.yaml:8:5)",
+        ],
+    ),
+    "sums and intervals": (
+        """\
+runtime: {orchestrator: {discover: maybe, discover_interval: 1ms}}
+services: {web: {binary_sha256: abc}}
+""",
+        [
+            "blackhole.yaml:1:36: runtime.orchestrator.discover: 'maybe' is neither true nor false (accepted: true, false)",
+            "blackhole.yaml:1:62: runtime.orchestrator.discover_interval: '1ms' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1s to 3650d)",
+            "blackhole.yaml:2:33: services.web.binary_sha256: 'abc' is not a SHA-256 (accepted: 64 hexadecimal digits, as sha256sum prints them)",
+        ],
+    ),
+    "what only the filled template shows": (
+        """\
+templates:
+  host:
+    command: [/bin/host, "{tcp_prot}"]
+    resources: {memory_max: "{memory}", cpu_percent: lots}
+    stopp: {}
+    unix_socket: /run/host.sock
+instances:
+  - {id: a, template: host, memory: 1M, tcp_prot: x}
+  - {id: b, template: host, memory: big, tcp_prot: x}
+""",
+        [
+            "blackhole.yaml:4:54: templates.host.resources.cpu_percent: 'lots' is not a number (accepted: 1 to 100000, or \"max\") (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:5:5: templates.host.stopp: unknown key (did you mean 'stop'?) (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:6:18: templates.host.unix_socket: service 'a' has the same unix_socket (blackhole.yaml:6:18) (instance 'b' at blackhole.yaml:9:5)",
+            "blackhole.yaml:9:37: services.b.resources.memory_max: 'big' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1M, or \"max\")",
+        ],
+    ),
     "empty file": (
         "",
         [
@@ -21,6 +125,12 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
         "# nothing\n",
         [
             "blackhole.yaml: is empty (expected a `services:` section)",
+        ],
+    ),
+    "watch that is no flag": (
+        "runtime: {orchestrator: {watch: [a.yaml]}}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:33: runtime.orchestrator.watch: a list is neither true nor false (accepted: true, false)",
         ],
     ),
     "no services": (
@@ -282,7 +392,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
@@ -301,7 +411,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:4:11: services.web.args: '--fast' is not a list (accepted: a list)",
             "blackhole.yaml:5:18: services.web.environment: a list is not a mapping (accepted: a mapping)",
             "blackhole.yaml:6:16: services.web.resources: '5' is not a mapping (accepted: a mapping)",
-            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:8:13: services.web.config: 'text' is not a mapping (accepted: any mapping)",
         ],
     ),
@@ -326,7 +436,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:80: services.web.resources.processes: '1.5' is not a whole number (accepted: 1 to 4194304, or \"max\")",
             "blackhole.yaml:3:97: services.web.resources.cpu_weight: 'max' is not a whole number (accepted: 1 to 10000)",
             "blackhole.yaml:4:20: services.web.oom_score_adj: '-1001' is out of range (accepted: -1000 to 1000)",
-            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535, or auto)",
         ],
     ),
     "bad sizes": (
@@ -464,13 +574,44 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:2:30: services.web.environment.\"A=B\": 'A=B' is not a variable name (accepted: letters, digits and '_', not beginning with a digit)",
         ],
     ),
-    "auto port": (
+    "a range of ports that is none": (
         """\
+            runtime: {orchestrator: {ports: {range: 30000}}}
             services:
               web: {tcp_port: auto}
             """,
         [
-            "blackhole.yaml:2:19: services.web.tcp_port: 'auto' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '30000' is not a range of ports (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports that do not exist": (
+        """\
+            runtime: {orchestrator: {ports: {range: 65000-65536}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '65000-65536' is out of range (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports backwards": (
+        """\
+            runtime: {orchestrator: {ports: {range: 31000-30000, rnage: 1-2}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '31000-30000' ends before it begins (accepted: LOW-HIGH, 1 to 65535)",
+            "blackhole.yaml:1:54: runtime.orchestrator.ports.rnage: unknown key (did you mean 'range'?)",
+        ],
+    ),
+    "auto port": (
+        """\
+            services:
+              web: {tcp_port: automatic}
+            """,
+        [
+            "blackhole.yaml:2:19: services.web.tcp_port: 'automatic' is not a whole number (accepted: 1 to 65535, or auto)",
         ],
     ),
     "empty command": (
@@ -789,9 +930,9 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             """,
         [
             "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
-            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:3:51: services.web.depends_on.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
-            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:4:3: services.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
         ],
     ),
