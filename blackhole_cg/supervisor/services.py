@@ -19,7 +19,8 @@ from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason
 from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
-from blackhole_cg.runner.service import Output, ServiceRunner
+from blackhole_cg.runner.listener import Output
+from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.ports import Ports
