@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from blackhole_cg.core.facts import LimitState
@@ -40,8 +41,9 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
     One that somebody has moved out of its cgroup is brought back; where that is refused it is killed, for it
     would run on beside the next one. A child of ours may have ended already. Needs a running event loop.
     """
-    if record.boot_id != boot_id:
-        return None
+    marks = launcher.marks
+    if record.boot_id != boot_id or (marks is not None and marks.is_held(spec.name)):
+        return None  # of another boot, or about to end by itself: it was not allowed to begin
     try:
         pidfd = os.pidfd_open(record.pid)
     except OSError:
@@ -63,6 +65,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             started_ticks=record.started_ticks,
             limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
+            unmark=partial(marks.remove, spec.name) if marks else bool,
             changer=launcher.limit_changer(_cgroup_of(enclosure)),
             notify_socket=_renew_notify_socket(launcher, spec),
         )

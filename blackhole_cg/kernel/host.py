@@ -31,6 +31,7 @@ from blackhole_cg.kernel.probe_run import ProbeCommands
 from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
 from blackhole_cg.kernel.service_manager import ServiceManager
+from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
@@ -65,6 +66,7 @@ class LinuxHost:
         self._io_weights = io_weight_mechanisms(SYS, self._place.mount)
         self._abilities = Abilities.of_this_process()
         self._streams = StreamFiles(options.runtime_dir / "fifo")
+        self._marks = StartMarks(options.runtime_dir / "starting")
         self._children = Children()
         self._watch = EmptinessWatch()
         self._own_process: OwnProcess | None = None
@@ -119,6 +121,7 @@ class LinuxHost:
             watch=self._watch,
             make_steps=self._make_steps,
             sockets=self._sockets,
+            marks=self._marks,
         )
         self._commands = ProbeCommands(self._launcher)
 
@@ -167,6 +170,10 @@ class LinuxHost:
         tree = self._launcher.tree if self._launcher else None
         return tree.occupants(known) if tree else {}
 
+    def is_held(self, name: str) -> bool:
+        """Whether the run that was forked last has certainly not begun; False where that is not known."""
+        return self._marks.is_held(name)
+
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
 
@@ -195,6 +202,10 @@ class LinuxHost:
                 path = str(cause.filename or f"the FIFO for {spec.name}'s {stream}")
                 raise KernelError("open", path, cause.errno or 0) from cause
         return opened
+
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        """Where the FIFOs of a service are."""
+        return {stream: self._streams.path(name, stream) for stream in Stream}
 
     def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
         """Who has a TCP port of this host; None when a service could have it."""

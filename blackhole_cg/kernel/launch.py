@@ -38,6 +38,7 @@ from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
+from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.tree import CgroupTree
 from blackhole_cg.kernel.verified import VerifiedProgram
 
@@ -71,6 +72,7 @@ class Launcher:
     watch: EmptinessWatch
     make_steps: StepTable
     sockets: HeldSockets
+    marks: StartMarks | None = None  # None: nobody will ask whether what is launched has begun
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
@@ -89,6 +91,8 @@ class Launcher:
             limits = self.limit_writer.apply(spec, cgroup)
             report = _attempt(spec.name, "make a pipe", partial(Report, FIRST_FD + len(sockets)))
             undo.callback(report.close)
+            if self.marks is not None:
+                undo.callback(self.marks.remove, spec.name)
             descriptors = self._descriptors(prepared, cgroup, passing, report, sockets.values())
             steps = self.make_steps(prepared, descriptors)
             promised = self._promised(spec, prepared)
@@ -107,6 +111,7 @@ class Launcher:
                 config_file=config_file,
                 changer=self.limit_changer(cgroup),
                 notify_socket=notify_socket,
+                unmark=partial(self.marks.remove, spec.name) if self.marks else bool,
             )
             undo.pop_all()
         return LinuxRun(birth)
@@ -207,6 +212,9 @@ class Launcher:
         procs = None
         if cgroup is not None:
             procs = keep("open its cgroup", partial(cgroup.open_file, "cgroup.procs", os.O_WRONLY))
+        mark = self.marks.make(prepared.name) if self.marks else None
+        if mark is not None:
+            passing.callback(os.close, mark)
         return Descriptors(
             stdin=self.own_process.null_fd,
             stdout=fifo(Stream.STDOUT),
@@ -214,6 +222,8 @@ class Launcher:
             cgroup_procs=procs,
             announce=report.announce,
             sockets=tuple(keep("pass its sockets", partial(os.dup, each.fileno())) for each in sockets),
+            wait=report.permission.wait,
+            mark=mark,
         )
 
     def _enclosure(self, spec: ServiceSpec, cgroup: Cgroup | None, pid: int) -> Enclosure:

@@ -53,6 +53,8 @@ class Descriptors:
     cgroup_procs: int | None  # cgroup.procs of the service's cgroup, for writing
     announce: Callable[[], object] = bool  # says "exec is next" to the parent
     sockets: tuple[int, ...] = ()  # from 3 on; everything else here has a number past theirs
+    wait: Callable[[], object] = bool  # returns when the parent has stored who the child is
+    mark: int | None = None  # the file to empty when the run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,9 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
         Step("begin a session and process group of its own", os.setsid),
         Step("name the process", partial(prctl.set_name, f"bh:{prepared.name}")),
         Step("connect stdin, stdout and stderr", partial(_connect, descriptors)),
-        *_socket_steps(prepared, descriptors),
         *_cgroup_steps(descriptors),
+        Step("wait until it is recorded", partial(_begin, descriptors)),
+        *_socket_steps(prepared, descriptors),  # from here on their numbers are not those of anything else
         *_verification_steps(prepared),
         *_rlimit_and_oom_steps(prepared),
         *_bounding_steps(prepared),
@@ -228,6 +231,13 @@ def _pass_sockets(sockets: Sequence[int], environment: dict[bytes, bytes]) -> No
     for number, descriptor in enumerate(sockets, FIRST_FD):
         os.dup2(descriptor, number)
     environment[b"LISTEN_PID"] = str(os.getpid()).encode()
+
+
+def _begin(descriptors: Descriptors) -> None:
+    """Before the limits and the user of the service hold, which may forbid to touch the mark."""
+    descriptors.wait()
+    if descriptors.mark is not None:
+        os.ftruncate(descriptors.mark, 0)
 
 
 def _set_rlimit(number: int, limits: tuple[int, int]) -> None:

@@ -72,7 +72,7 @@ class ProbeCommands:
             raise SpawnError(spec.name, "run it", detail="the last one was killed and is still there")
         output = _Output()
         try:
-            run = replace(self._launcher, outputs=output).launch(self._beside(spec, argv))
+            run = replace(self._launcher, outputs=output, marks=None).launch(self._beside(spec, argv))
             output.listen()
         except BaseException:
             output.close()

@@ -36,6 +36,7 @@ class Birth:
     started_ticks: int
     limits: Mapping[str, LimitState]
     config_file: Path | None
+    unmark: Callable[[], object] = bool  # removes what says whether it may have begun
     notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
     steps: Sequence[Step] = ()
@@ -93,13 +94,14 @@ class LinuxRun:
         return changed.problems
 
     async def executed(self) -> None:
-        """Return once exec has succeeded.
+        """Let the child go on, and return once exec has succeeded.
 
         Raises:
             SpawnError: a preexec step failed, or the child died before exec; nothing of the run is left.
         """
         if self._birth.report is None:
             return
+        self._birth.report.permission.give()
         reached, failure = await self._birth.report.outcome()
         if reached and failure is None:
             self._configured |= self._birth.read_limits(self.pid)
@@ -249,6 +251,7 @@ class LinuxRun:
             self._birth.report.close()
         if self._birth.config_file is not None:
             self._birth.config_file.unlink(missing_ok=True)
+        self._birth.unmark()
 
     def detach(self) -> None:
         """Close every descriptor; the processes, their cgroup and their files stay."""

@@ -1,14 +1,16 @@
 """Parent side of a spawn: fork one child with nothing left to chance, and learn how far it got.
 
-The child answers over a close-on-exec pipe: a mark just before exec, a (step, errno, reason) record when
-a step fails. End of file with the mark and no record means that exec succeeded; without the mark, that it
-died.
+The child waits before it does anything of its own until it is allowed to go on, which is once it is known
+who it is; it ends by itself when the parent ends before. It answers over a close-on-exec pipe: a mark just
+before exec, a (step, errno, reason) record when a step fails. End of file with the mark and no record means
+that exec succeeded; without the mark, that it died.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -31,19 +33,51 @@ MAX_DETAIL: Final = 512
 """Bytes of a reason in words: with the record less than what a pipe takes as one."""
 
 
+class Permission:
+    """The pipe over which the child is allowed to go on."""
+
+    def __init__(self) -> None:
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
+
+    def wait(self) -> None:
+        """Child side: return when it is given. Raises OSError when nobody is left to give it."""
+        os.close(self._write_fd)  # or it would never see the end of file
+        if not os.read(self._read_fd, 1):
+            raise OSError(errno.ECANCELED, "the supervisor has ended")
+
+    def give(self) -> None:
+        """Parent side. Only the first time counts."""
+        if self._write_fd >= 0:
+            with contextlib.suppress(BrokenPipeError):  # it has ended; the report will say why
+                os.write(self._write_fd, MARK)
+        self.close()
+
+    def close(self) -> None:
+        """Parent side: refuse it, if it was not given."""
+        for descriptor in (self._read_fd, self._write_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._read_fd = self._write_fd = -1
+
+
 class Report:
-    """The pipe over which the child says how far it got. `floor`: the lowest number of the writing end."""
+    """The pipes between a child and its parent: over one the child says how far it got.
+
+    `floor`: the lowest number of the child's end of that one.
+    """
 
     def __init__(self, floor: int = 0) -> None:
-        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._read_fd = self._write_fd = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.permission = Permission()
         try:
+            self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._write_fd = lift(self._write_fd, floor)
         except OSError:
             self.close()
             raise
         self._text = b""
         self._done = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def announce(self) -> None:
         """Child side: exec is next."""
@@ -74,7 +108,11 @@ class Report:
         return self._text.startswith(MARK), failure
 
     def close(self) -> None:
-        """Stop listening and close what is open; whoever still waits gets what is known by now."""
+        """Stop listening and close what is open; whoever still waits gets what is known by now.
+
+        A child that was not allowed to go on ends.
+        """
+        self.permission.close()
         if self._loop is not None and self._read_fd >= 0:
             self._loop.remove_reader(self._read_fd)
             with contextlib.suppress(BlockingIOError):

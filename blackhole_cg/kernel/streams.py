@@ -40,7 +40,7 @@ class StreamFiles:
 
     def open_writer(self, name: str, stream: Stream, owner: Identity) -> int:
         """A blocking descriptor for the service's own use. Raises OSError."""
-        kept = self._nameless.get(self._path(name, stream))
+        kept = self._nameless.get(self.path(name, stream))
         if kept is not None:
             return os.open(f"{self._proc}/self/fd/{kept}", os.O_RDWR | os.O_CLOEXEC)
         return self._open(name, stream, owner, 0)
@@ -53,7 +53,7 @@ class StreamFiles:
         """
         found: dict[Stream, int] = {}
         for number, stream in enumerate(Stream, start=1):
-            path = self._path(name, stream)
+            path = self.path(name, stream)
             if pids and _is_same_file(f"{self._proc}/{pids[0]}/fd/{number}", path):
                 continue  # nothing is lost: that is nearly always so
             real = f"{self._directory.resolve()}/{name}.{stream}"
@@ -76,8 +76,8 @@ class StreamFiles:
     def remove(self, name: str) -> None:
         """Delete a service's FIFOs; open descriptors stay valid."""
         for stream in Stream:
-            Path(self._path(name, stream)).unlink(missing_ok=True)
-            self._forget_nameless(self._path(name, stream))
+            Path(self.path(name, stream)).unlink(missing_ok=True)
+            self._forget_nameless(self.path(name, stream))
 
     def close(self) -> None:
         """Close what is held."""
@@ -89,11 +89,12 @@ class StreamFiles:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _path(self, name: str, stream: Stream) -> str:
+    def path(self, name: str, stream: Stream) -> str:
+        """Where a FIFO is."""
         return f"{self._directory}/{name}.{stream}"
 
     def _open(self, name: str, stream: Stream, owner: Identity, flags: int) -> int:
-        path = self._path(name, stream)
+        path = self.path(name, stream)
         made = self._make(path)
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -61,7 +61,9 @@ class Run(Protocol):
         """
 
     async def executed(self) -> None:
-        """Return once exec has succeeded.
+        """Let the child go on, which until now waits and ends with this process; return once it has executed.
+
+        Whoever calls this has stored who the run is.
 
         Raises:
             SpawnError: a preexec step failed; the child is reaped and its cgroup is removed.
@@ -174,7 +176,7 @@ class Host(Protocol):
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.
 
-        Returns once the child exists, before it has reached exec.
+        Returns once the child exists. It waits for `executed` to be called before it does anything.
 
         Raises:
             SpawnError: something before the fork failed; nothing is left behind.
@@ -191,6 +193,9 @@ class Host(Protocol):
 
     def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
         """The cgroups below the root that runs could have, but for the known ones, and who is in them."""
+
+    def is_held(self, name: str) -> bool:
+        """Whether the run that was forked last has certainly not begun; False where that is not known."""
 
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
@@ -210,6 +215,9 @@ class Host(Protocol):
     @property
     def commands(self) -> Commands:
         """Runs the commands of exec probes, once the host is open."""
+
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        """Where the FIFOs of a service are."""
 
     def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
         """Who has a TCP port of this host; None when a service could have it.

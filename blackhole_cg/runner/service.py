@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from blackhole_cg.core.events import (
     Adopted,
@@ -45,42 +45,14 @@ from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.health import HealthWatch
 from blackhole_cg.runner.host import Host, Run
+from blackhole_cg.runner.listener import Listener, Output
 from blackhole_cg.runner.notify import Hearers, NotifyWatch
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-
-class Output(Protocol):
-    """Where a service's output goes; told which run writes it."""
-
-    def begin_run(self, run_id: int) -> None:
-        """From here on, lines belong to this run."""
-
-    def end_run(self) -> None:
-        """Take in everything that the run has written, an unfinished last line included."""
-
-
-class Listener(Protocol):
-    """Whoever composes services: is told what happens, and answers when one may start."""
-
-    def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
-        """The status is a new one, and this happened: both are to be stored, before they are acted on."""
-
-    def assign_port(self, runner: ServiceRunner) -> int | None:
-        """The port of the run that is to begin, which is stored; None if it has none. Raises SpawnError."""
-
-    def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
-        """A run has been forked, or is known by another main process or watchdog than before."""
-
-    def run_ended(self, runner: ServiceRunner) -> None:
-        """Nothing is left of the run."""
-
-    def check_dependencies(self, runner: ServiceRunner) -> None:
-        """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
-
-    def changed(self, runner: ServiceRunner) -> None:
-        """The status of the service is a new one."""
+KILL_AGAIN_SECONDS = 1.0
+"""A kill that was refused is tried again, for as long as it takes."""
 
 
 @dataclass(slots=True)
@@ -257,6 +229,8 @@ class ServiceRunner:
                 self._perform(effect)
             except (BlackholeError, OSError) as error:
                 _log.error("%s: %s", self.name, error, extra={"service": self.name})
+                if isinstance(effect, KillRun):  # nothing else would ever end the run
+                    self._arm(Timer.STOP, KILL_AGAIN_SECONDS, self.status.run_id)
         if self.status is not before:
             self._note_change(before)
 
@@ -354,7 +328,7 @@ class ServiceRunner:
             await run.emptied()
         try:
             await run.close()
-        except BlackholeError as error:  # a new run will be refused for as long as this lasts
+        except (BlackholeError, OSError) as error:  # a new run will be refused for as long as this lasts
             _log.error("%s: %s", self.name, error, extra={"service": self.name})
         self._cancel_timers()
         self._forget_run()

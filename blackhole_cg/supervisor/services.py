@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -14,11 +15,12 @@ from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import Dependents, Reason
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason
 from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
-from blackhole_cg.runner.service import Output, ServiceRunner
+from blackhole_cg.runner.listener import Output
+from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.ports import Ports
@@ -43,7 +45,7 @@ class StateSink(Protocol):
         """Remember a status."""
 
     def save_run(self, run: RunRecord) -> None:
-        """Remember a live run."""
+        """Remember a live run. Returns once that outlasts a crash."""
 
     def forget_run(self, service: str) -> None:
         """The run has ended."""
@@ -61,6 +63,7 @@ class Surroundings:
     output: Callable[[ServiceSpec], Output]
     events: EventSink
     states: StateSink
+    together: Callable[[], AbstractContextManager[None]] = nullcontext  # stores at once what is noted within
     changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
 
 
@@ -104,7 +107,8 @@ class Services:
         """Carry on where an earlier supervisor stopped; the runs that were taken over."""
         host, clock = self._surroundings.host, self._surroundings.clock
         self.ports.restore(memory, host.facts.boot_id, self.runners)
-        adopted = adopt_runs(self.runners, host, memory, clock, outputs)
+        with self._surroundings.together():
+            adopted = adopt_runs(self.runners, host, memory, clock, outputs)
         await settle_rest(self.runners, host, memory, outputs, adopted)
         self.ports.settle(self.runners)
         release_sockets(self.runners, host, memory)
@@ -174,10 +178,14 @@ class Services:
     # ---- Listener ----
 
     def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
-        """Store the new status and what happened, before it is acted on."""
-        self._surroundings.states.save_status(runner.name, runner.status)
-        for announcement in announcements:
-            self._surroundings.events.append(self._event(runner.name, announcement))
+        """Store the new status and what happened, all of it or nothing, before it is acted on."""
+        around = self._surroundings
+        with around.together():
+            around.states.save_status(runner.name, runner.status)
+            if runner.status.state not in LIVE_STATES:  # nobody needs to look for the run any more
+                around.states.forget_run(runner.name)
+            for announcement in announcements:
+                around.events.append(self._event(runner.name, announcement))
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """Remember who the run is."""
@@ -194,6 +202,9 @@ class Services:
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
                 tcp_port=runner.tcp_port,
+                fifos={
+                    str(key): path for key, path in self._surroundings.host.stream_paths(runner.name).items()
+                },
             )
         )
 
@@ -202,9 +213,8 @@ class Services:
         return self.ports.assign(runner)
 
     def run_ended(self, runner: ServiceRunner) -> None:
-        """Nobody needs to look for the run any more."""
+        """Nothing is left of the run; that it has ended is recorded next."""
         self.ports.note_end(runner)
-        self._surroundings.states.forget_run(runner.name)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
         is_change = announcement.kind in ("state", "health")

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
@@ -24,20 +24,19 @@ from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
-from blackhole_cg.core.words import LIVE_STATES, Dependents, Desired, Reason, State
-from blackhole_cg.errors import OperationError, StoreError
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason, State
+from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.kernel.inherited import Inheritance
 from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.observe.console import Console
-from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
-from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.applied import AppliedConfigurations, Source
+from blackhole_cg.supervisor.carry_on import services_to_start
 from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, begin_with
 from blackhole_cg.supervisor.lock import RuntimeLock
@@ -48,6 +47,7 @@ from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.stores import Stores
 from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
 
@@ -77,6 +77,7 @@ class Supervisor:
     outputs: Outputs
     watching: Watching
     configuration: Configuration
+    make_stores: Callable[..., Stores] = Stores
 
     def __init__(  # noqa: PLR0913  all but the first are by name, and seldom given
         self,
@@ -138,19 +139,15 @@ class Supervisor:
         self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
         problems = self._check_isolation()
-        database = Database(self.paths.database)
-        self._stack.callback(database.close)
-        self.events = EventStore(database, on_append=self.tally.note)
-        self._stack.callback(self.events.close)
+        self._stores = self.make_stores(self.paths.database, clock, self.tally.note)
+        self._stack.callback(self._stores.close)
+        self.events = self._stores.events
         self._notes = Notes(self.events, clock, self._run_id_of)
-        self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
         self._stack.callback(self.watching.close)
-        around = Surroundings(
-            self._host, clock, self.outputs.open, self.events, self._states, self._note_change
-        )
+        around = Surroundings(self._host, clock, self.outputs.open, *self._stores.sinks, self._note_change)
         self.services = Services(self._spec, around)
         self.configuration = self._make_configuration(clock)
         self._stack.callback(self.configuration.close)
@@ -175,7 +172,13 @@ class Supervisor:
 
     def _make_configuration(self, clock: Clock) -> Configuration:
         parts = Parts(
-            self.services, self.outputs, self.events, self._notes, self._states, self.watching, self.tally
+            self.services,
+            self.outputs,
+            self.events,
+            self._notes,
+            self._stores.states,
+            self.watching,
+            self.tally,
         )
         self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
         history = AppliedConfigurations(self.paths.configurations, clock)
@@ -185,15 +188,11 @@ class Supervisor:
 
     async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
-        with suppress(StoreError):  # told already; the numbers begin anew
-            for name, run_id in self.events.newest_run_ids().items():
-                if name in self.services.runners:
-                    self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
-        memory = self._states.load()
-        self._states.begin(self._host.facts.boot_id)
+        memory = self._stores.begin(self._host.facts.boot_id)
+        for name in memory.run_ids.keys() & self.services.runners.keys():
+            self.services.runners[name].continue_from(ServiceStatus(run_id=memory.run_ids[name]))
         self._adopted = await self.services.take_over(memory, self.outputs)
-        if memory.boot_id == self._host.facts.boot_id:
-            self._remembered = set(memory.statuses)
+        self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
         """They would stay zombies. Only once runs are taken over, which would pass for orphans till then."""
@@ -212,12 +211,15 @@ class Supervisor:
             UnknownServiceError: no such service.
             OperationError: a required one could not start; what this call began is stopped again.
         """
-        asked = self._accept(names)
+        asked, undo = self._accept(names), True
         self.configuration.refuse_leaving(asked)
         if not names:
-            asked = [name for name in asked if self._is_wanted(name)]
-        # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
-        await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
+            asked = services_to_start(self.services, self._remembered)
+            # What an earlier supervisor kept running, or was told to start, is not ours to give up.
+            undo = not (self._adopted or self._remembered)
+            self._remembered.clear()  # that was the start in which it mattered
+        await self.services.operations.start(asked, again=bool(names), undo=undo)
+        self._stores.states.confirm()
 
     async def stop(self, *names: str, dependents: Dependents = Dependents.REFUSE) -> list[str]:
         """Stop services, dependents first; all when none is named. Those it was about.
@@ -230,6 +232,7 @@ class Supervisor:
         asked = self._accept(names) if names else list(self.services.runners)
         going = self.services.with_dependents(asked, dependents)
         await self.services.operations.stop(going)
+        self._stores.states.confirm()
         return going
 
     async def restart(self, *names: str) -> None:
@@ -242,10 +245,12 @@ class Supervisor:
         asked = self._accept(names)
         self.configuration.refuse_leaving(asked)
         await self.services.operations.restart(asked)
+        self._stores.states.confirm()
 
     def reset(self, *names: str) -> None:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
         self.services.reset(self._accept(names) if names else list(self.services.runners))
+        self._stores.states.confirm()
 
     async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Apply the difference to another configuration, or to the file as it is now; the difference.
@@ -259,7 +264,9 @@ class Supervisor:
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        return await self.configuration.reload(config, force=force)
+        plan = await self.configuration.reload(config, force=force)
+        self._stores.states.confirm()
+        return plan
 
     def reconcile(self, config: SupervisorSpec) -> Applied:
         """Go by another configuration from now on, and return while the work for it is under way.
@@ -355,7 +362,7 @@ class Supervisor:
             for name in names:
                 self._host.sockets.release(name)
             if not self._live():
-                self._states.clear()
+                self._stores.states.clear()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -376,16 +383,6 @@ class Supervisor:
     def _refuse_when_stopping(self) -> None:
         if self.stopping:
             raise OperationError("the supervisor is shutting down")
-
-    def _is_wanted(self, name: str) -> bool:
-        """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
-
-        That is known only of a service that an earlier supervisor left; without one, everything is wanted.
-        """
-        if name not in self._remembered:
-            return True
-        status = self.services.runners[name].status
-        return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
 
     # ---- what is seen ----
 

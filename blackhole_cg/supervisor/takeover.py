@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
-from blackhole_cg.core.events import RunEnded, StopRequested
+from blackhole_cg.core.events import NeverBegan, RunEnded
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.record import Memory, RunRecord
@@ -55,7 +55,8 @@ def adopt_runs(
     for name, runner in runners.items():
         status, record = memory.statuses.get(name), memory.runs.get(name)
         spec = with_port(runner.spec, runner.tcp_port)
-        if record is None and (status is None or status.state in LIVE_STATES):
+        is_lost = record is None and (status is None or status.state in LIVE_STATES)
+        if is_lost and not host.is_held(name):
             record = host.identify(spec, runner.status.run_id or 1)
         run = host.adopt(spec, record) if record else None
         if run is not None and record is not None:
@@ -81,7 +82,9 @@ async def settle_rest(
     for name, runner in runners.items():
         if name in memory.statuses and name not in adopted:
             await _clear(host, name, "its main process is gone")
-            _resume(runner, memory.statuses[name])
+            # Only now: what was killed empties its mark no more. A run is stored before it may begin.
+            never_began = name not in memory.runs or host.is_held(name)
+            _resume(runner, memory.statuses[name], never_began=never_began)
     # Once the last process has it closed and nobody reads, what is in a FIFO is gone.
     outputs.open_removed()
     await asyncio.gather(*(_end_removed(host, name) for name in memory.runs.keys() - runners.keys()))
@@ -115,14 +118,16 @@ def _adopt(runner: ServiceRunner, run: Run, record: RunRecord, status: ServiceSt
     started_at = status.started_at if status.started_at is not None else clock.now() - max(0.0, age_seconds)
     runner.tcp_port = runner.tcp_port or record.tcp_port
     runner.adopt(run, started_at, wall, record.watchdog_seconds)
-    if status.desired is Desired.DOWN:  # the stop was under way
-        runner.post(StopRequested(status.cause, status.detail))
 
 
-def _resume(runner: ServiceRunner, status: ServiceStatus) -> None:
+def _resume(runner: ServiceRunner, status: ServiceStatus, *, never_began: bool) -> None:
     if status.state not in LIVE_STATES:
         runner.continue_from(status)
         runner.resume()
+        return
+    if status.state is State.STARTING and never_began:
+        runner.continue_from(status)
+        runner.post(NeverBegan(status.run_id))
         return
     # To the machine a run that never got past exec ended like any other.
     live = State.STOPPING if status.state is State.STOPPING else State.RUNNING

@@ -54,6 +54,7 @@ class FakeRun:
     thawed: int = 0
     killed: bool = False
     closed: bool = False
+    began: bool = False
     members: set[int] = field(default_factory=set)  # its processes beside the main one
 
     def __post_init__(self) -> None:
@@ -65,6 +66,20 @@ class FakeRun:
     def live(self) -> bool:
         return self.exit_status is None
 
+    def begin(self) -> None:
+        """It goes on, whoever supervises it."""
+        self.began = True
+        lasts = self.behaviour.exit_after_seconds
+        if lasts is not None and not self.behaviour.spawn_error:
+            asyncio.get_running_loop().call_later(self.behaviour.exec_seconds + lasts, self.end)
+
+    def die_waiting(self) -> None:
+        """The supervisor has gone: a child that was not allowed to go on ends."""
+        if self.live and not self.began:
+            self.exit_status = ExitStatus(code=127)
+            self._exited.set_result(None)
+            self._emptied.set_result(None)
+
     async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
         if self.behaviour.limit_problem and not force:
             return (self.behaviour.limit_problem,)
@@ -72,17 +87,17 @@ class FakeRun:
         return ()
 
     async def executed(self) -> None:
+        if not self.began:
+            self.begin()
         if self.behaviour.exec_seconds:
             await asyncio.sleep(self.behaviour.exec_seconds)
         if self.behaviour.spawn_error:
             self.exit_status = ExitStatus(code=127)
             await self.close()
             raise SpawnError(self.spec.name, self.behaviour.spawn_error)
-        if self.behaviour.exit_after_seconds is not None:
-            asyncio.get_running_loop().call_later(self.behaviour.exit_after_seconds, self.end)
 
     async def exited(self) -> ExitStatus:
-        await asyncio.shield(self._exited)  # whoever waits may leave, and another come
+        await asyncio.shield(self._exited)  # not to be cancelled with who waits
         assert self.exit_status is not None
         return self.exit_status
 
@@ -222,7 +237,11 @@ class FakeHost:
 
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> FakeRun | None:
         run = self.live.get(spec.name)
-        return run if run is not None and run.live and run.pid == record.pid else None
+        return run if run is not None and run.live and run.began and run.pid == record.pid else None
+
+    def is_held(self, name: str) -> bool:
+        runs = [run for run in self.runs if run.spec.name == name]
+        return bool(runs) and not runs[-1].began
 
     def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
         return None
@@ -233,6 +252,11 @@ class FakeHost:
     async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         run = self.live.pop(name, None)
         return [] if run is None else [run.pid]
+
+    def supervisor_died(self) -> None:
+        """What the kernel does about it: nothing but ending the children that wait to be let go on."""
+        for run in self.live.values():
+            run.die_waiting()
 
     def ended(self, run: FakeRun) -> None:
         assert self.live.pop(run.spec.name) is run
@@ -248,6 +272,9 @@ class FakeHost:
             self._descriptors.append(writer)
             streams[stream] = reader
         return streams
+
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        return {stream: f"/fifo/{name}.{stream}" for stream in Stream}
 
     def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
         holder = self.port_holders.get(port)

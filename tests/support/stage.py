@@ -69,7 +69,9 @@ class Stage:
         self.wall_jump_seconds = 0.0
         clock = Clock(loop.time, self._wall, lambda: 0.0)
         self.on_change: Callable[[ServiceRunner], None] = lambda runner: None
-        around = Surroundings(self.host, clock, lambda spec: NoOutput(), self, NoStates(), self._changed)
+        around = Surroundings(
+            self.host, clock, lambda spec: NoOutput(), self, NoStates(), changed=self._changed
+        )
         self.services = Services(supervisor_spec(*specs, **runtime), around)
 
     @property
