@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blackhole_cg.control.client import ControlClient
-from tests.support.configs import config
 from tests.support.live import ROOT, alive
 from tests.support.load import Load
 from tests.support.sockets import ask, free_port, is_refused
@@ -27,16 +25,6 @@ pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(900)]
 UNITS = Path("/run/systemd/system")
 CONFIG = Path("/etc/blackhole-cg/blackhole.yaml")
 LATE = "[Service]\nRestartSec=8\n"
-NGINX = """
-worker_processes 2; error_log stderr; pid nginx.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    server { listen 127.0.0.1:80; location / { return 200 "served\\n"; } }
-}
-"""
 
 system = Systemd()
 
@@ -100,32 +88,3 @@ def test_a_port_answers_when_supervisor_and_service_have_both_been_killed(port):
     system.systemctl("stop", UNIT)
     assert is_refused(port)
     assert stored() == 0
-
-
-def test_nginx_as_documented_is_restarted_under_load_and_refuses_nobody(supervise):
-    """Without the right to bind port 80, which it does not need."""
-    require_test_vm()
-    if shutil.which("nginx") is None:
-        pytest.skip("nginx is not installed")
-    web = {
-        "command": "nginx -e stderr -p {data_dir}/ -c ../nginx.conf",
-        "sockets": {"http": {"tcp": 80}},
-        "environment": {"NGINX": "3;"},
-        "stop": {"signal": "QUIT"},
-        "data_dir": "data",
-        "user": "www-data",
-        "security": {"capabilities": []},
-    }
-    live = supervise(config({"web": web}), start=False)
-    for directory in (live.directory, *live.directory.parents):
-        directory.chmod(directory.stat().st_mode | 0o011)  # its user must reach its data_dir
-    (live.directory / "nginx.conf").write_text(NGINX)
-    live.start()
-    eventually(lambda: "using inherited sockets" in live.text(), "nginx has taken the socket", 300)
-    client = ControlClient(live.runtime_dir)
-    with Load(80, 2) as load:
-        for _ in range(5):
-            client.change("restart", ["web"])
-    assert "refused" not in load.counts, load.counts
-    assert load.counts["answered"] > 10, load.counts
-    assert client.service("web")["run_id"] == 6
