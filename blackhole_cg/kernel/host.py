@@ -226,6 +226,7 @@ class LinuxHost:
         """Delete the FIFOs of these services."""
         for name in names:
             self._streams.remove(name)
+            self._marks.remove(name)
 
     def reap_strangers(self) -> int:
         """Reap the children that have ended; statuses of main processes reach their runs."""
