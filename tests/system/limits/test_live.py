@@ -93,37 +93,6 @@ def test_memory_goes_down_to_what_is_in_use_and_below_it_only_by_force(limited):
     assert live.status("holds")["last_exit"]["reason"] == "oom"
 
 
-def test_swap_low_oom_group_and_io_are_written_to_a_live_run(limited, disk):
-    def services(**resources):
-        return {"calm": {**SLEEP, "resources": resources}}
-
-    bound = {disk.number: {"rbps": "1M"}}
-    live = limited(services(memory_low="1M", io_weight=100, io_max=bound))
-    pid = live.status("calm")["pid"]
-    reload(
-        live,
-        services(
-            memory_low="2M",
-            memory_swap_max="8M",
-            memory_oom_group=False,
-            io_weight=300,
-            io_max={disk.number: {"rbps": "2M", "wbps": "3M"}},
-        ),
-    )
-    files = {
-        "memory.low": str(2 * MIB),
-        "memory.swap.max": str(8 * MIB),
-        "memory.oom.group": "0",
-        "io.weight": "default 300",
-        "io.max": f"{disk.number} rbps={2 * MIB} wbps={3 * MIB} riops=max wiops=max",
-    }
-    assert {file: held(live, "calm", file) for file in files} == files
-    reload(live, services())
-    assert held(live, "calm", "io.max") == ""
-    assert held(live, "calm", "memory.swap.max") == "max"
-    assert live.status("calm")["pid"] == pid
-
-
 def test_a_take_over_gives_a_live_run_the_limits_that_are_configured_by_then(limited):
     def services(pids_max):
         return {"calm": {**SLEEP, "resources": {"pids_max": pids_max}}}

@@ -33,6 +33,7 @@ def test_low_and_high_memory_decide_what_a_live_run_keeps(limited, tmp_path):
     wait_for_output(live, "spared", "plain")
     pids = {name: info["pid"] for name, info in live.services().items()}
     reload(live, {"spared": caches("spared", memory_low="100M"), "plain": caches("plain")})
+    assert held(live, "spared", "memory.low") == str(100 * MIB)
     before = cached()
     with contextlib.suppress(BlockingIOError):  # not all of it could be reclaimed
         (live.cgroup_root / "memory.reclaim").write_text("12M")
@@ -83,6 +84,8 @@ def test_swap_and_the_oom_group_of_a_live_run_count_when_it_grows(swap, limited)
     assert int(held(live, "roomy", "memory.swap.current")) >= 40 * MIB
     assert (parent["state"], parent["pid"]) == ("running", pids["parent"])
     assert counters(live.cgroup_root / "parent" / "memory.events")["oom_kill"] == 1
+    reload(live, services("8M", None, False))
+    assert held(live, "roomy", "memory.swap.max") == "max"
 
 
 def test_the_weight_and_the_bounds_of_a_disk_change_what_a_live_run_gets(limited, bfq):
@@ -97,11 +100,15 @@ def test_the_weight_and_the_bounds_of_a_disk_change_what_a_live_run_gets(limited
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
     assert 0.6 <= heavy / light <= 1.7, (light, heavy)
     reload(live, services(1000))
-    assert held(live, "heavy", "io.bfq.weight") == "default 1000"
+    assert [held(live, "heavy", file) for file in ("io.weight", "io.bfq.weight")] == ["default 1000"] * 2
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
     assert heavy / light >= LEAST_RATIO, (light, heavy)
-    reload(live, services(1000, io_max={bfq.number: {"riops": 20}}))
-    assert held(live, "heavy", "io.max") == f"{bfq.number} rbps=max wbps=max riops=20 wiops=max"
-    (read,) = grown(live, bfq, ("heavy", "rios"))
-    assert 16 <= read <= 24
+    reload(live, services(1000, io_max={bfq.number: {"riops": 20, "wbps": "3M"}}))
+    assert held(live, "heavy", "io.max") == f"{bfq.number} rbps=max wbps={3 * MIB} riops=20 wiops=max"
+    (bounded,) = grown(live, bfq, ("heavy", "rios"))
+    assert 16 <= bounded <= 24
+    reload(live, services(1000))
+    assert held(live, "heavy", "io.max") == ""
+    (free,) = grown(live, bfq, ("heavy", "rios"))
+    assert free >= 2 * bounded, (bounded, free)
     assert {name: info["pid"] for name, info in live.services().items()} == pids
