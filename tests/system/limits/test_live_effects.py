@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from tests.support.configs import python
 from tests.support.waiting import eventually
@@ -18,10 +19,8 @@ def test_low_and_high_memory_decide_what_a_live_run_keeps(limited, tmp_path):
     file_mib = 32
 
     def caches(name, **resources):
-        file = tmp_path / name
-        with file.open("wb") as sparse:
-            sparse.truncate(file_mib * MIB)
-        script = f"import time; print(len(open({str(file)!r}, 'rb').read())); time.sleep(1000)"
+        file = str(tmp_path / name)
+        script = f"import time; print(len(open({file!r}, 'rb').read())); time.sleep(1000)"
         return python(script, data_dir=f"{name}-data", resources=resources)
 
     def cached():
@@ -29,6 +28,9 @@ def test_low_and_high_memory_decide_what_a_live_run_keeps(limited, tmp_path):
             counters(live.cgroup_root / name / "memory.stat")["file"] / MIB for name in ("spared", "plain")
         ]
 
+    for name in ("spared", "plain"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, file_mib * MIB)
     live = limited({"spared": caches("spared", memory_low="1M"), "plain": caches("plain")})
     wait_for_output(live, "spared", "plain")
     pids = {name: info["pid"] for name, info in live.services().items()}
