@@ -8,7 +8,7 @@ import os
 from tests.support.configs import python
 from tests.support.waiting import eventually
 from tests.system.limits.conftest import reload
-from tests.system.limits.loads import GROW, LEAST_RATIO, NO_RETRY, grown, grown_mib, reader, settled
+from tests.system.limits.loads import GROW, NO_RETRY, grown, grown_mib, reader, settled
 from tests.system.limits.measure import MIB, counters, held, wait_for_output
 
 WHEN_TOLD = "import os, time\nprint('waits')\nwhile not os.path.exists('go'): time.sleep(0.1)\n"
@@ -100,11 +100,11 @@ def test_the_weight_and_the_bounds_of_a_disk_change_what_a_live_run_gets(limited
     live = limited(services(100))
     pids = {name: info["pid"] for name, info in live.services().items()}
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
-    assert 0.6 <= heavy / light <= 1.7, (light, heavy)
+    assert 0.7 <= heavy / light <= 1.4, (light, heavy)
     reload(live, services(1000))
     assert [held(live, "heavy", file) for file in ("io.weight", "io.bfq.weight")] == ["default 1000"] * 2
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
-    assert heavy / light >= LEAST_RATIO, (light, heavy)
+    assert heavy / light >= 1.8, (light, heavy)  # how far it goes is what test_io measures
     reload(live, services(1000, io_max={bfq.number: {"riops": 20, "wbps": "3M"}}))
     assert held(live, "heavy", "io.max") == f"{bfq.number} rbps=max wbps={3 * MIB} riops=20 wiops=max"
     (bounded,) = grown(live, bfq, ("heavy", "rios"))
