@@ -183,7 +183,9 @@ class LinuxHost:
             CgroupError: it cannot be removed.
         """
         assert self._launcher is not None, "open() comes first"
-        return await clear_leftovers(self._launcher, name, patience_seconds)
+        pids = await clear_leftovers(self._launcher, name, patience_seconds)
+        self._marks.remove_begun(name)
+        return pids
 
     def open_streams(self, spec: ServiceSpec) -> Mapping[Stream, int]:
         """Create the service's FIFOs if need be and return non-blocking descriptors to read them.

@@ -43,3 +43,8 @@ class StartMarks:
         """The run is over."""
         with contextlib.suppress(OSError):
             (self._directory / name).unlink()
+
+    def remove_begun(self, name: str) -> None:
+        """The run is over, whose owner has gone; of one that never began the mark still tells that."""
+        if not self.is_held(name):
+            self.remove(name)

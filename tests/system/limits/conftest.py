@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.configs import config
 from tests.support.live import Live
@@ -27,6 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.needs_kernel)
             item.add_marker(pytest.mark.every_kernel)
             item.add_marker(pytest.mark.timeout(600))
+
+
+def reload(
+    live: Live, services: dict[str, dict[str, Any]], *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Give a supervisor that `limited` made another configuration."""
+    live.config.write_text(yaml.safe_dump(config(services, isolation="required", resource_limits=UNLIMITED)))
+    return live.cli("reload", *arguments, check=check)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.configs import python
 from tests.support.evidence import record
-from tests.system.limits.measure import counters, cpu_percents, held, wait_for_output
+from tests.system.limits.measure import counters, cpu_percents, held, last_cpu, wait_for_output
 
 SPIN = "print('spins')\nwhile True: pass"
 
@@ -56,12 +56,7 @@ def test_cpuset_keeps_every_process_on_its_cpu(limited):
     assert percent <= 105, "two processes have one CPU between them"
     status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
     assert all("Cpus_allowed_list:\t0\n" in text for text in status)
-    assert [last_cpu(pid) for pid in pids] == [0, 0]
+    assert [last_cpu(int(pid)) for pid in pids] == [0, 0]
     assert held(live, "spin", "cpuset.cpus") == "0"
     effect = f"two endless loops used {percent:.0f} % of a core together, both on CPU 0"
     record("cpuset.cpus", 'cpuset_cpus: "0"', held(live, "spin", "cpuset.cpus"), effect, "cpuset")
-
-
-def last_cpu(pid: str) -> int:
-    """Where a process ran last. Source: proc(5), /proc/PID/stat, field 39; field 3 follows the name."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[36])

@@ -4,39 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.configs import shell
 from tests.support.evidence import record
 from tests.support.live import Live
-from tests.support.waiting import eventually
-from tests.system.limits.measure import MIB, Disk, held, io_counters, rates
-
-SECONDS = 6
-# It is 10 in theory; on an overloaded host an emulated reader sometimes comes too late for its turn.
-LEAST_RATIO = 3
-
-
-def dd(disk: Disk, options: str, name: str, **resources: object) -> dict[str, object]:
-    """A service that reads or writes the disk from end to end, again and again, past the page cache.
-
-    Four at a time: a single one that is slow to ask again, on a busy host, would give up its turn.
-    """
-    forever = f"while :; do dd bs=64k {options}; done 2>/dev/null"
-    script = f"for number in 1 2 3 4; do {forever} & done; wait"
-    return shell(script, data_dir=name, resources=resources)
-
-
-def reader(disk: Disk, name: str, **resources: object) -> dict[str, object]:
-    return dd(disk, f"if={disk.path} of=/dev/null iflag=direct", name, **resources)
-
-
-def grown(live: Live, disk: Disk, *counters: tuple[str, str]) -> list[float]:
-    """How fast these (service, counter of io.stat) grow, once all have begun."""
-
-    def read() -> list[int]:
-        return [io_counters(live.cgroup_root / name, disk).get(key, 0) for name, key in counters]
-
-    eventually(lambda: all(read()), "both use the disk", 60)
-    return rates(read, SECONDS)
+from tests.system.limits.loads import LEAST_RATIO, dd, grown, reader
+from tests.system.limits.measure import MIB, Disk, held
 
 
 def shares(live: Live, disk: Disk) -> tuple[float, float, float]:

@@ -9,8 +9,8 @@ import yaml
 from tests.support.configs import SLEEP, config, python
 from tests.support.live import crash
 from tests.support.waiting import eventually
-from tests.system.limits.conftest import UNLIMITED
-from tests.system.limits.measure import MIB, counters, cpu_percents, held, printed, wait_for_output
+from tests.system.limits.conftest import UNLIMITED, reload
+from tests.system.limits.measure import MIB, counters, cpu_percents, held, last_cpu, printed, wait_for_output
 
 SPIN = "print('spins')\nwhile True: pass"
 PINNED = f"import os; os.sched_setaffinity(0, {{0}})\n{SPIN}"
@@ -30,15 +30,10 @@ FORK = (
 )
 
 
-def reload(live, services, *arguments, check=True):
-    live.config.write_text(yaml.safe_dump(config(services, isolation="required", resource_limits=UNLIMITED)))
-    return live.cli("reload", *arguments, check=check)
-
-
 def test_cpu_and_pids_follow_the_configuration_of_a_live_run(limited):
-    def services(cpu_percent, light, heavy, pids_max):
+    def services(cpu_percent, light, heavy, pids_max, cpus="1"):
         return {
-            "spin": python(SPIN, resources={"cpu_percent": cpu_percent}),
+            "spin": python(SPIN, resources={"cpu_percent": cpu_percent, "cpuset_cpus": cpus}),
             "light": python(PINNED, resources={"cpu_weight": light}),
             "heavy": python(PINNED, data_dir="heavy", resources={"cpu_weight": heavy, "cpuset_cpus": "0"}),
             "forks": python(FORK, data_dir="forks", resources={"pids_max": pids_max}),
@@ -58,10 +53,13 @@ def test_cpu_and_pids_follow_the_configuration_of_a_live_run(limited):
     assert 10 <= percent <= 19
     assert heavy / light >= 2.5, (light, heavy)
     eventually(lambda: printed(live, "forks")[-1] == "refused", "no more forks", 30)
-    unlimited = services(50, 100, 400, 20)
-    del unlimited["spin"]["resources"], unlimited["heavy"]["resources"]["cpuset_cpus"]
+    assert last_cpu(before["spin"]) == 1
+    unlimited = services("max", 100, 400, 20, cpus="0")
+    del unlimited["heavy"]["resources"]["cpuset_cpus"]
     reload(live, unlimited)
     assert held(live, "spin", "cpu.max") == "max 100000"
+    assert held(live, "spin", "cpuset.cpus") == "0"
+    eventually(lambda: last_cpu(before["spin"]) == 0, "it has moved to the other CPU", 30)
     assert held(live, "heavy", "cpuset.cpus") == Path("/sys/devices/system/cpu/online").read_text().strip()
     eventually(lambda: printed(live, "forks")[-1] == "forked", "forks again", 30)
     assert {name: info["pid"] for name, info in live.services().items()} == before
@@ -93,37 +91,6 @@ def test_memory_goes_down_to_what_is_in_use_and_below_it_only_by_force(limited):
     reload(live, services(40), "--force", check=False)
     eventually(lambda: live.status("holds")["state"] == "failed", "the kernel has killed it", 60)
     assert live.status("holds")["last_exit"]["reason"] == "oom"
-
-
-def test_swap_low_oom_group_and_io_are_written_to_a_live_run(limited, disk):
-    def services(**resources):
-        return {"calm": {**SLEEP, "resources": resources}}
-
-    bound = {disk.number: {"rbps": "1M"}}
-    live = limited(services(memory_low="1M", io_weight=100, io_max=bound))
-    pid = live.status("calm")["pid"]
-    reload(
-        live,
-        services(
-            memory_low="2M",
-            memory_swap_max="8M",
-            memory_oom_group=False,
-            io_weight=300,
-            io_max={disk.number: {"rbps": "2M", "wbps": "3M"}},
-        ),
-    )
-    files = {
-        "memory.low": str(2 * MIB),
-        "memory.swap.max": str(8 * MIB),
-        "memory.oom.group": "0",
-        "io.weight": "default 300",
-        "io.max": f"{disk.number} rbps={2 * MIB} wbps={3 * MIB} riops=max wiops=max",
-    }
-    assert {file: held(live, "calm", file) for file in files} == files
-    reload(live, services())
-    assert held(live, "calm", "io.max") == ""
-    assert held(live, "calm", "memory.swap.max") == "max"
-    assert live.status("calm")["pid"] == pid
 
 
 def test_a_take_over_gives_a_live_run_the_limits_that_are_configured_by_then(limited):

@@ -6,35 +6,9 @@ import contextlib
 
 from tests.support.configs import SLEEP, python
 from tests.support.evidence import record
-from tests.support.live import Live
 from tests.support.waiting import eventually
+from tests.system.limits.loads import GROW, GROW_TO_MIB, NO_RETRY, grown_mib, settled
 from tests.system.limits.measure import MIB, counters, held, printed, wait_for_output
-
-# Stops growing by itself, well past any limit here: a limit that does not hold must not take the host down.
-GROW_TO_MIB = 90
-GROW = (
-    "import time\n"
-    "hoard = []\n"
-    f"for size in range(1, {GROW_TO_MIB + 1}):\n"
-    "    hoard.append(bytearray(2**20))\n"
-    "    print(size)\n"
-    "print('all of it')\n"
-    "time.sleep(1000)\n"
-)
-NO_RETRY = {"initial_delay": "60s"}
-
-
-def settled(live: Live, name: str) -> None:
-    """Wait until a growing service has all it wanted, or was ended."""
-    eventually(
-        lambda: "all of it" in printed(live, name) or live.status(name)["state"] != "running",
-        f"{name} has grown as far as it can",
-        120,
-    )
-
-
-def grown_mib(live: Live, name: str) -> int:
-    return max(int(line) for line in printed(live, name) if line.isdigit())
 
 
 def test_memory_max_kills_the_service_that_outgrows_it_and_the_policy_restarts_it(limited):
