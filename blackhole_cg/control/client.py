@@ -134,6 +134,11 @@ class ControlClient:
         chosen = {} if number is None else {"number": number}
         return self._post("/v1/rollback", {**chosen, "force": force})
 
+    def rollouts(self) -> list[JsonObject]:
+        """Rolling changes that are under way or have failed."""
+        found: list[JsonObject] = self._get("/v1/rollouts")["rollouts"]
+        return found
+
     def configurations(self) -> list[JsonObject]:
         """The configurations that were applied last, oldest first; the last one is in effect."""
         found: list[JsonObject] = self._get("/v1/configurations")["configurations"]
