@@ -191,7 +191,7 @@ class FakeOperations:
         return await self.reload()
 
     def rollouts(self) -> list[dict[str, Any]]:
-        return [{"group": "web", "phase": "forward", "replaced": 1, "total": 2, "reason": None}]
+        return []
 
     def configurations(self) -> list[dict[str, Any]]:
         return [{"number": 1, "at_wall": "2030-01-31T12:00:00Z", "how": "run", "source": None, "services": 2}]

@@ -37,6 +37,7 @@ def replicate(root: Mapping) -> Expansion:
             if instance in written.entries:
                 message = f"there is a service '{instance}' already (at {written.keys[instance]})"
                 made.report(node.keys[KEY], ("services", name, KEY), message)
+                continue
             services.add(instance, written.keys[name], _fill(node, instance, index))
             made.origins[instance] = Origin(name, written.keys[name], frozenset(), section="services")
     if groups:
