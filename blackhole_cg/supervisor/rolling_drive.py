@@ -11,7 +11,7 @@ from blackhole_cg.core.rollout import Member, Phase, Rollout, next_to_replace
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import is_up
-from blackhole_cg.core.words import Desired, Health
+from blackhole_cg.core.words import Desired, Health, State
 from blackhole_cg.errors import BlackholeError, OperationError
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.operations import problem_of_start
@@ -123,17 +123,23 @@ class Drive:
         members = []
         for name in self.rollout.former:
             runner = self._services.runners[name]
-            is_other = runner.run is not None and runner.run_hash != runner.spec.config_hash
+            is_other = self._runs_by_another(name)
+            is_due = is_other or runner.status.state is State.FAILED or not self.rollout.is_placed(name)
             members.append(
                 Member(
                     name,
                     is_wanted=runner.status.desired is Desired.UP and name not in self._lost,
                     is_up=is_up(runner.spec, runner.status),
-                    is_stale=name not in self._tried and (is_other or not self.rollout.is_placed(name)),
+                    is_stale=name not in self._tried and is_due,
                     is_busy=name in self._tasks,
                 )
             )
         return members
+
+    def _runs_by_another(self, name: str) -> bool:
+        """Whether a member has a run that is not by the spec it goes by."""
+        runner = self._services.runners[name]
+        return runner.run is not None and runner.run_hash != runner.spec.config_hash
 
     def _begin_due(self) -> None:
         """Replace whom it is the turn of, and watch those that are to be up and are not."""
@@ -198,6 +204,8 @@ class Drive:
             problem = task.result()
             moved = name in self._moving
             self._moving.discard(name)
+            if problem is not None and self._runs_by_another(name):
+                continue  # another wish for it came in between, so it has not even been tried
             self._tried.add(name)
             if problem is not None:
                 self._take_problem(name, problem)

@@ -181,6 +181,20 @@ def test_an_operator_who_stops_one_in_between_has_the_last_word(tmp_path):
     play(main)
 
 
+def test_a_start_that_comes_in_between_is_no_failure(tmp_path):
+    async def main():
+        host = Watched()
+        async with supervisor(tmp_path, supervisor_spec(*group(1)), host) as it:
+            await it.start()
+            taken = it.configuration.take(supervisor_spec(*group(2)))
+            await it.start()  # before any of the work has had its turn
+            await taken.settled()
+            assert host.versions() == dict.fromkeys(NAMES, 2)
+            assert it.configuration.rollouts() == []
+
+    play(main)
+
+
 def test_instances_that_are_gone_or_new_do_not_wait_for_their_turn(tmp_path):
     async def main():
         host = Watched()
