@@ -181,13 +181,16 @@ def test_an_operator_who_stops_one_in_between_has_the_last_word(tmp_path):
     play(main)
 
 
-def test_a_start_that_comes_in_between_is_no_failure(tmp_path):
+@pytest.mark.parametrize("turns", range(6))
+def test_a_start_that_comes_in_between_is_no_failure(tmp_path, turns):
     async def main():
         host = Watched()
         async with supervisor(tmp_path, supervisor_spec(*group(1)), host) as it:
             await it.start()
             taken = it.configuration.take(supervisor_spec(*group(2)))
-            await it.start()  # before any of the work has had its turn
+            for _ in range(turns):  # of the loop, in which the work gets on
+                await asyncio.sleep(0)
+            await it.start()
             await taken.settled()
             assert host.versions() == dict.fromkeys(NAMES, 2)
             assert it.configuration.rollouts() == []
