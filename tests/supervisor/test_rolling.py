@@ -57,7 +57,7 @@ async def watch(host: FakeHost, counts: list[int]) -> None:
     while True:
         runs = [host.live[name] for name in NAMES if name in host.live]
         counts.append(sum(not run.signals for run in runs))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 def told(it: Supervisor) -> list[tuple[str, str]]:
@@ -232,7 +232,7 @@ def test_the_next_supervisor_goes_on_where_one_was_killed(tmp_path, broken, afte
         second = supervisor(tmp_path, new, host)
         await second.open()
         await second.start()
-        await asyncio.sleep(100)
+        await asyncio.sleep(40)
         watching.cancel()
         assert min(counts) == 3
         assert host.versions() == dict.fromkeys(NAMES, 1 if broken else 2)
@@ -260,7 +260,7 @@ def test_after_an_apply_the_next_supervisor_rolls_back_to_its_file(tmp_path):
         watching = asyncio.create_task(watch(host, counts))
         async with supervisor(tmp_path, spec, host) as second:
             await second.start()
-            await asyncio.sleep(100)
+            await asyncio.sleep(40)
             watching.cancel()
             assert host.versions() == dict.fromkeys(NAMES, 1)
             assert min(counts) >= 3

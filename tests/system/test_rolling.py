@@ -67,8 +67,8 @@ def refusals(ports: list[int]) -> int:
 class Callers:
     """Calls every instance again and again; `worst` is how many of them refused at once."""
 
-    def __init__(self, live: Live) -> None:
-        self._ports = [info["tcp_port"] for name, info in live.services().items() if name in NAMES]
+    def __init__(self, infos: dict[str, dict[str, Any]]) -> None:
+        self._ports = [infos[name]["tcp_port"] for name in NAMES]
         self.worst = 0
         self.calls = 0
 
@@ -85,9 +85,9 @@ class Callers:
         return process.communicate()
 
 
-def versions(live: Live) -> dict[str, str]:
+def versions(infos: dict[str, dict[str, Any]]) -> dict[str, str]:
     found = {}
-    for name, info in live.services().items():
+    for name, info in infos.items():
         if name in NAMES and info["pid"]:
             with open(f"/proc/{info['pid']}/cmdline") as file:
                 found[name] = file.read().split("\0-dbPath\0")[1].partition("\0")[0]
@@ -100,25 +100,26 @@ def all_of(version: str) -> dict[str, str]:
 
 def test_a_new_version_comes_one_by_one_and_a_bad_one_goes_back(supervise: Callable[..., Live]) -> None:
     live = supervise(hosts("v1"))
-    callers = Callers(live)
-    assert versions(live) == all_of("v1")
-    assert {live.services()[name]["instance_of"] for name in NAMES} == {"web"}
+    first = live.services()
+    callers = Callers(first)
+    assert versions(first) == all_of("v1")
+    assert {first[name]["instance_of"] for name in NAMES} == {"web"}
     write(live, hosts("v2"))
     said, progress = callers.during(live.background("reload"))
     assert progress.splitlines() == [f"web-{turn}: replaced: {turn} of 3 of 'web'" for turn in (1, 2, 3)]
     assert "web-3: changed, and restarted where it is wanted up: command" in said
-    assert versions(live) == all_of("v2")
+    before = live.services()
+    assert versions(before) == all_of("v2")
     assert callers.worst == 1
     assert callers.calls > 30
-    before = live.services()
     assert before["user"]["run_id"] == 1
 
     write(live, hosts("v3", wasm="/nonexistent.wasm"))
     _, told = callers.during(live.background("reload"))
     assert "the rollout of 'web' is taken back: cannot start 'web-1'" in told
     assert callers.worst == 1
-    assert versions(live) == all_of("v2")
     after = live.services()
+    assert versions(after) == all_of("v2")
     assert [after[name]["pid"] for name in NAMES[1:]] == [before[name]["pid"] for name in NAMES[1:]]
     assert all(after[name]["outdated"] for name in NAMES)
     assert "rollout of 'web' was taken back: cannot start 'web-1'" in live.cli("status").stdout
@@ -141,7 +142,7 @@ def test_after_kill_9_the_next_supervisor_does_what_was_recorded(
     supervise: Callable[..., Live], point: tuple[int, str]
 ) -> None:
     live = supervise(hosts("v1"))
-    callers = Callers(live)
+    callers = Callers(live.services())
     bad = point[1] == "back"
     write(live, hosts("v2", **({"wasm": "/nonexistent.wasm"} if bad else {})))
     reload = live.background("reload")
@@ -169,8 +170,8 @@ def test_after_kill_9_the_next_supervisor_does_what_was_recorded(
         error.add_note(f"{recorded(live).get('phase')} {recorded(live).get('reason')}\n{live.text()}")
         raise
     assert callers.worst <= 1
-    assert versions(live) == all_of("v1" if bad else "v2")
     infos = live.services()
+    assert versions(infos) == all_of("v1" if bad else "v2")
     assert all(alive(infos[name]["pid"]) and infos[name]["health"] == "healthy" for name in NAMES)
     assert all(infos[name]["outdated"] is bad for name in NAMES)
     # Whoever was replaced before is not replaced again, and whoever stays was never touched.
