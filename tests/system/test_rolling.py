@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -80,9 +81,10 @@ class Callers:
 
     def during(self, process: subprocess.Popen[str]) -> tuple[str, str]:
         """For as long as a command takes; what it said."""
-        while process.poll() is None:
+        while True:
             self.call()
-        return process.communicate()
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=0.01)
 
 
 def versions(infos: dict[str, dict[str, Any]]) -> dict[str, str]:
