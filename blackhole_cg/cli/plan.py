@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from blackhole_cg.cli.options import client_option, config_option, force_option, json_option
+from blackhole_cg.cli.progress import show_progress
 from blackhole_cg.cli.reload import print_applied, render_rest
 from blackhole_cg.cli.terminal import screen_of
 from blackhole_cg.control.client import ControlClient
@@ -68,6 +69,7 @@ def apply_command(config_file: Path, force: bool, as_json: bool, client: Control
     Examples:
       blackhole-cg apply --config next.yaml
     """
+    show_progress(client)
     print_applied(client.apply(config_file.absolute(), force=force), as_json)
 
 
@@ -88,6 +90,7 @@ def rollback_command(number: int | None, force: bool, as_json: bool, client: Con
       blackhole-cg rollback
       blackhole-cg rollback 3
     """
+    show_progress(client)
     print_applied(client.roll_back(number, force=force), as_json)
 
 

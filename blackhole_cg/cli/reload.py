@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from blackhole_cg.cli.options import client_option, force_option, json_option
+from blackhole_cg.cli.progress import show_progress
 from blackhole_cg.cli.terminal import screen_of
 from blackhole_cg.control.client import ControlClient
 
@@ -36,6 +37,7 @@ def reload_command(force: bool, as_json: bool, client: ControlClient) -> None:
     Examples:
       blackhole-cg check --config blackhole.yaml && blackhole-cg reload
     """
+    show_progress(client)
     print_applied(client.reload(force=force), as_json)
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from blackhole_cg.cli.options import client_option, json_option
-from blackhole_cg.cli.status_view import render_details, render_overview
+from blackhole_cg.cli.status_view import render_details, render_overview, render_rollout
 from blackhole_cg.cli.terminal import screen_of
 from blackhole_cg.control.client import ControlClient
 
@@ -31,7 +31,10 @@ def status_command(name: str | None, as_json: bool, client: ControlClient) -> No
     screen = screen_of()
     if name is None:
         services = client.services()
-        lines = [json.dumps({"services": services})] if as_json else render_overview(services, screen)
+        if as_json:
+            lines = [json.dumps({"services": services})]
+        else:
+            lines = [*render_overview(services, screen), *map(render_rollout, client.rollouts())]
     else:
         info = client.service(name)
         lines = [json.dumps(info)] if as_json else render_details(info, screen)

@@ -38,6 +38,16 @@ def render_overview(services: Sequence[Info], screen: Screen) -> list[str]:
     return [*lines, "", *notes] if notes else lines
 
 
+def render_rollout(rollout: Info) -> str:
+    """How far a rolling change is, or what became of it."""
+    group, reason = printable(rollout["group"]), printable(rollout["reason"] or "")
+    if rollout["phase"] == "forward":
+        return f"rollout of '{group}': {rollout['replaced']} of {rollout['total']} begun or done"
+    if rollout["phase"] == "back":
+        return f"rollout of '{group}' goes back, {rollout['replaced']} of {rollout['total']} left: {reason}"
+    return f"rollout of '{group}' was taken back: {reason} (`blackhole-cg reload` tries again)"
+
+
 def render_details(info: Info, screen: Screen) -> list[str]:
     """Everything about one service."""
     state = screen.paint(info["state"], *STATE_STYLES.get(info["state"], ()))

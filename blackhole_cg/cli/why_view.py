@@ -25,7 +25,14 @@ REASONS: Final = {
 }
 """Reasons in words; of what a person asked for, the detail says it all."""
 
-_KINDS: Final = {"rule": "rule", "config": "reload", "limit": "limit", "log": "log", "reset": "reset"}
+_KINDS: Final = {
+    "rule": "rule",
+    "config": "reload",
+    "rollout": "rollout",
+    "limit": "limit",
+    "log": "log",
+    "reset": "reset",
+}
 _UNTIL: Final = {
     "started": "until it has started",
     "healthy": "until it is healthy",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from pathlib import Path
@@ -25,6 +26,7 @@ ALL: Final[Literal["*"]] = "*"
 
 _ANSWER_TIMEOUT_SECONDS: Final = 10.0
 _UPGRADE_TIMEOUT_SECONDS: Final = 300.0
+_MEANWHILE_SECONDS: Final = 0.3
 _CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -38,6 +40,7 @@ class ControlClient:
 
     def __init__(self, runtime_dir: str | Path) -> None:
         self._socket_path = str(Path(runtime_dir) / SOCKET_NAME)
+        self.while_waiting: Callable[[], None] | None = None  # called until a configuration is applied
 
     def services(self) -> list[JsonObject]:
         """Every configured service, in start order."""
@@ -133,6 +136,11 @@ class ControlClient:
         """Have a configuration from before applied again; the difference, once that is done."""
         chosen = {} if number is None else {"number": number}
         return self._post("/v1/rollback", {**chosen, "force": force})
+
+    def rollouts(self) -> list[JsonObject]:
+        """Rolling changes that are under way or have failed."""
+        found: list[JsonObject] = self._get("/v1/rollouts")["rollouts"]
+        return found
 
     def configurations(self) -> list[JsonObject]:
         """The configurations that were applied last, oldest first; the last one is in effect."""
@@ -247,6 +255,7 @@ class ControlClient:
     ) -> Iterator[HTTPResponse]:
         """One request and its successful answer."""
         connection = _UnixConnection(self._socket_path)
+        connection.meanwhile = self.while_waiting if timeout_seconds is None else None
         answered = False
         try:
             try:
@@ -278,6 +287,15 @@ class _UnixConnection(HTTPConnection):
     def __init__(self, socket_path: str) -> None:
         super().__init__("localhost")
         self._socket_path = socket_path
+        self.meanwhile: Callable[[], None] | None = None
+
+    def wait(self) -> None:
+        """Until there is an answer, do what there is to do meanwhile, and once more in the end."""
+        while self.meanwhile is not None:
+            ready = select.select([self.sock], [], [], _MEANWHILE_SECONDS)[0]
+            self.meanwhile()
+            if ready:
+                return
 
     def connect(self) -> None:
         """Connect, and say what it means when that fails."""
@@ -304,6 +322,7 @@ def _ask(
     connection.request(method, path, None if body is None else json.dumps(body))
     unix_socket = connection.sock  # which the connection gives away when nothing follows the answer
     unix_socket.settimeout(timeout_seconds)
+    connection.wait()
     return connection.getresponse(), unix_socket
 
 

@@ -49,6 +49,7 @@ class ConfigurationRoutes:
         """Method, path and handler of each."""
         return [
             ("GET", "/v1/configurations", self._list),
+            ("GET", "/v1/rollouts", self._list_rollouts),
             ("POST", "/v1/reload", self._reload),
             ("POST", "/v1/plan", self._plan),
             ("POST", "/v1/apply", self._apply),
@@ -58,6 +59,10 @@ class ConfigurationRoutes:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         return self._server.answer({"configurations": self._operations.configurations()})
+
+    async def _list_rollouts(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return self._server.answer({"rollouts": self._operations.rollouts()})
 
     async def _reload(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("force",))

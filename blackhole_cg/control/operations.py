@@ -102,6 +102,9 @@ class Operations(Protocol):
     async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
         """Return to a configuration that was applied before, the last one by default. Raises as `reload`."""
 
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Rolling changes that are under way or have failed."""
+
     def configurations(self) -> list[dict[str, Any]]:
         """The configurations that were applied last, oldest first; the last one is in effect."""
 

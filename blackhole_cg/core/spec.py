@@ -66,6 +66,14 @@ class StopPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutSpec:
+    """How instances of one group are replaced by others."""
+
+    max_unavailable: int = 1  # of those that are wanted up
+    min_ready_seconds: float = 0.0  # a new run has to stay up that long
+
+
+@dataclass(frozen=True, slots=True)
 class SecuritySpec:
     """What a run may do. `capabilities` None leaves them as they are; an empty tuple drops all."""
 
@@ -118,7 +126,8 @@ class ServiceSpec:
     handed_config: str | None = None
     config_path: str | None = None
     binary_sha256: str | None = None  # of the program: 64 hexadecimal digits, lower case
-    instance_of: str | None = None  # the template it was made from
+    instance_of: str | None = None  # the template, or the service with `instances`, it was made from
+    rollout: RolloutSpec = RolloutSpec()
     discovered: bool = False  # it is in no file; its program was found
     hidden: tuple[str, ...] = ()  # the fields that a variable went into, which may be secret
     config_hash: str = ""  # of everything above that a run depends on and that cannot be changed under it

@@ -110,6 +110,10 @@ class SupervisorApi:
         """Return to a configuration that was applied before."""
         return (await self._supervisor.configuration.roll_back(number, force=force)).to_json()
 
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Rolling changes that are under way or have failed."""
+        return self._supervisor.configuration.rollouts()
+
     def configurations(self) -> list[dict[str, Any]]:
         """Those that were applied last, oldest first."""
         return [entry.to_json() for entry in self._supervisor.configuration.applied()]

@@ -33,6 +33,10 @@ class Notes:
         """A reload has changed the service."""
         self._note(service, "config", detail)
 
+    def rollout(self, service: str, detail: str, failed: bool) -> None:
+        """A rolling change has come to the service."""
+        self._note(service, "rollout", detail, Reason.START_FAILED if failed else Reason.OPERATOR)
+
     def instances(self, detail: str) -> None:
         """Something is wrong with the provider of instances; it is about no service in particular."""
         at_wall = wall_text(self._clock.wall())

@@ -276,14 +276,7 @@ class Operations:
             raise OperationError("\n".join(start.problems), rolled_back=start.rolled_back)
 
     async def _watch_start(self, start: _Start, name: str) -> None:
-        runner = self._runners[name]
-        await runner.settle(lambda status: status.state is not State.WAITING or None)
-        bound_seconds = runner.spec.start_timeout_seconds if _tells_when_it_is_up(runner) else None
-        try:
-            outcome = await _settle_start(runner, bound_seconds)
-        except TimeoutError:
-            outcome = _Outcome(name, f"cannot start '{name}': {_lateness(runner)}")
-        start.outcomes.put_nowait(outcome)
+        start.outcomes.put_nowait(_Outcome(name, await problem_of_start(self._runners[name])))
 
     async def _take_outcome(self, start: _Start, outcome: _Outcome) -> None:
         if outcome.name not in start.pending:
@@ -328,6 +321,16 @@ class Operations:
 
         overtaken = await self._dependents_first(names, restart_one)
         return [name for name in overtaken if name]
+
+
+async def problem_of_start(runner: ServiceRunner) -> str | None:
+    """Wait until a service is where a start is to bring it; what has kept it from there."""
+    await runner.settle(lambda status: status.state is not State.WAITING or None)
+    bound_seconds = runner.spec.start_timeout_seconds if _tells_when_it_is_up(runner) else None
+    try:
+        return (await _settle_start(runner, bound_seconds)).problem
+    except TimeoutError:
+        return f"cannot start '{runner.name}': {_lateness(runner)}"
 
 
 def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | None:

@@ -41,6 +41,11 @@ class Paths:
         """The configurations that were applied last."""
         return self.state_dir / "configurations"
 
+    @property
+    def rollouts(self) -> Path:
+        """Rolling changes that are under way or have failed."""
+        return self.state_dir / "rollouts.json"
+
     def to_json(self) -> dict[str, str]:
         """The directories by name."""
         return {

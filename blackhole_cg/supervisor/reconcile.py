@@ -127,6 +127,10 @@ class Reconciler:
         if self._unlimited:
             self._work(self._change_limits(force=False))
 
+    def run_again(self, name: str) -> Applied:
+        """Give a service another run, if it is wanted up."""
+        return Applied(compare(self.spec, self.spec), (self._work(self._restart([name], set(), ())),))
+
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status."""
         name = runner.name

@@ -26,7 +26,8 @@ from blackhole_cg.supervisor.applied import AppliedConfigurations, Source, Sourc
 from blackhole_cg.supervisor.config_watch import ConfigWatch
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
-from blackhole_cg.supervisor.reconcile import Applied, Reconciler
+from blackhole_cg.supervisor.reconcile import Applied
+from blackhole_cg.supervisor.rolling import Rolling
 from blackhole_cg.supervisor.services import Services
 from blackhole_cg.supervisor.watching import Watching
 
@@ -115,7 +116,7 @@ class Configuration:
 
     Args:
         parts: what goes by it.
-        reconciler: what works towards it.
+        rolling: what works towards it.
         limits: tells what can be enforced.
         sources: where others come from.
         history: keeps those that were applied.
@@ -124,13 +125,13 @@ class Configuration:
     def __init__(
         self,
         parts: Parts,
-        reconciler: Reconciler,
+        rolling: Rolling,
         limits: Limits,
         sources: Sources,
         history: AppliedConfigurations,
     ) -> None:
         self._parts = parts
-        self._reconciler = reconciler
+        self._rolling = rolling
         self._limits = limits
         self._sources = sources
         self._history = history
@@ -143,12 +144,12 @@ class Configuration:
     @property
     def spec(self) -> SupervisorSpec:
         """The newest one."""
-        return self._reconciler.spec
+        return self._rolling.spec
 
     @property
     def is_under_way(self) -> bool:
         """Whether one is being read, or services are on their way to the newest one."""
-        return self._reading.locked() or self._reconciler.is_busy
+        return self._reading.locked() or self._rolling.is_busy
 
     async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Go by another configuration, or by the file as it is now; once all is done, the difference.
@@ -197,10 +198,12 @@ class Configuration:
         Raises what reading and `take` raise; nothing was changed then.
         """
         async with self._reading:
-            return self.take(await read())
+            return self.take(await read(), again=False)
 
-    def take(self, new: SupervisorSpec, *, force: bool = False) -> Applied:
+    def take(self, new: SupervisorSpec, *, force: bool = False, again: bool = True) -> Applied:
         """Go by another configuration from now on; returns while the work for it is under way.
+
+        `again` tries rolling changes again that have failed.
 
         Raises:
             IsolationError: a limit cannot be enforced, and that is refused; nothing was changed.
@@ -209,15 +212,19 @@ class Configuration:
         """
         self._refuse_when_closed()
         problems = self._check(new)
-        applied = self._reconciler.take(new, force=force)
+        applied = self._rolling.take(new, force=force, again=again)
         self._parts.notes.limits(problems)
         self.on_taken(new)
         return applied
 
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Rolling changes that are under way or have failed."""
+        return self._rolling.to_json()
+
     def refuse_leaving(self, names: Iterable[str]) -> None:
         """Raise OperationError where one of these is on its way out: nobody can want it up any more."""
         for name in names:
-            if name in self._reconciler.leaving:
+            if name in self._rolling.leaving:
                 raise OperationError(
                     f"'{name}' is being removed: the configuration does not have it any more"
                 )
@@ -225,7 +232,7 @@ class Configuration:
     def close(self) -> None:
         """Work no more towards any."""
         self._watch.close()
-        self._reconciler.close()
+        self._rolling.close()
 
     def _check(self, new: SupervisorSpec) -> list[LimitProblem]:
         old = self.spec.services

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -38,11 +38,13 @@ class Reporter:
         counters: Mapping[str, Counters],
         adopted: Mapping[str, RunRecord],
         sockets: Sockets,
+        is_held_back: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._clock = clock
         self._counters = counters
         self._adopted = adopted
         self._sockets = sockets
+        self._is_held_back = is_held_back
         self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
 
     def info(self, runner: ServiceRunner) -> ServiceInfo:
@@ -64,7 +66,7 @@ class Reporter:
             started_wall=wall_text(runner.started_wall) if running and runner.started_wall else None,
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
-            outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
+            outdated=self._is_outdated(runner, taken_over),
             tcp_port=runner.port,
             unix_socket=spec.unix_socket,
             sockets=self._held(runner),
@@ -85,6 +87,11 @@ class Reporter:
         record = self._adopted.get(runner.name)
         same = record is not None and runner.run is not None and record.run_id == runner.status.run_id
         return record if same else None
+
+    def _is_outdated(self, runner: ServiceRunner, taken_over: RunRecord | None) -> bool:
+        """Whether its run, or the next one, is not by the configuration that is wanted."""
+        is_other = taken_over is not None and taken_over.config_hash != runner.spec.config_hash
+        return is_other or self._is_held_back(runner.name)
 
     def _held(self, runner: ServiceRunner) -> dict[str, dict[str, Any]]:
         held = self._sockets.names(runner.name)

@@ -35,7 +35,7 @@ from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
-from blackhole_cg.supervisor.applied import AppliedConfigurations, Source
+from blackhole_cg.supervisor.applied import Source
 from blackhole_cg.supervisor.carry_on import services_to_start
 from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, begin_with
@@ -43,10 +43,11 @@ from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
-from blackhole_cg.supervisor.reconcile import Applied, Reconciler
+from blackhole_cg.supervisor.reconcile import Applied
 from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
+from blackhole_cg.supervisor.steering import Beginning, Steering, read_beginning
 from blackhole_cg.supervisor.stores import Stores
 from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
@@ -148,15 +149,19 @@ class Supervisor:
         self.watching = Watching(self._host, clock.now, self._notes.rule)
         self._stack.callback(self.watching.close)
         around = Surroundings(self._host, clock, self.outputs.open, *self._stores.sinks, self._note_change)
-        self.services = Services(self._spec, around)
-        self.configuration = self._make_configuration(clock)
+        beginning = read_beginning(self._spec, self.paths)
+        self.services = Services(beginning.staged, around)
+        self._steering = self._make_steering(beginning, clock)
+        self.configuration = self._steering.configuration
         self._stack.callback(self.configuration.close)
         endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
         self._stack.callback(lambda: endpoints.close(keep=self._detached))
         await self._carry_on()
-        self._reconciler.catch_up(self._adopted)
+        self._steering.begin(self._adopted)
         self._reap_orphans()
-        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
+        self._reporter = Reporter(
+            clock, self.outputs.pumps, self._adopted, self._host.sockets, self._steering.rolling.holds_back
+        )
         self._notes.limits(problems, known=self._adopted)
         api = SupervisorApi(self, clock)
         self._server = ControlServer(api, self.paths.socket, self._spec.runtime.control_group)
@@ -170,21 +175,13 @@ class Supervisor:
         self._stack.callback(feeding.close)
         settle_memory()
 
-    def _make_configuration(self, clock: Clock) -> Configuration:
+    def _make_steering(self, beginning: Beginning, clock: Clock) -> Steering:
+        states = self._stores.states
         parts = Parts(
-            self.services,
-            self.outputs,
-            self.events,
-            self._notes,
-            self._stores.states,
-            self.watching,
-            self.tally,
+            self.services, self.outputs, self.events, self._notes, states, self.watching, self.tally
         )
-        self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
-        history = AppliedConfigurations(self.paths.configurations, clock)
-        history.keep(self._spec, "run", None)
         sources = self._supply.sources(self.paths.runtime_dir)
-        return Configuration(parts, self._reconciler, self._host, sources, history)
+        return Steering(beginning, parts, self._host, sources, clock)
 
     async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
@@ -363,6 +360,7 @@ class Supervisor:
                 self._host.sockets.release(name)
             if not self._live():
                 self._stores.states.clear()
+                self._steering.rolling.forget()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -391,7 +389,7 @@ class Supervisor:
         return check_isolation(self._host, self._spec.services.values(), self._spec.runtime.isolation)
 
     def _note_change(self, runner: ServiceRunner) -> None:
-        self._reconciler.note(runner)
+        self._steering.note(runner)
         self.watching.note(runner)
         self.on_change()
 

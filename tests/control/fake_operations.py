@@ -190,6 +190,9 @@ class FakeOperations:
         self.calls.append(("rollback", (str(number),)))
         return await self.reload()
 
+    def rollouts(self) -> list[dict[str, Any]]:
+        return []
+
     def configurations(self) -> list[dict[str, Any]]:
         return [{"number": 1, "at_wall": "2030-01-31T12:00:00Z", "how": "run", "source": None, "services": 2}]
 

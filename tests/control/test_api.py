@@ -638,6 +638,7 @@ def test_another_configuration_is_planned_applied_and_taken_back(
         ("rollback", ("3",)),
     ]
     assert [entry["number"] for entry in client.configurations()] == [1]
+    assert client.rollouts() == []
 
 
 @pytest.mark.parametrize(

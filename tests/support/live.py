@@ -136,6 +136,17 @@ class Live:
             assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def background(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a client command; its exit code and what it says are for the caller."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "BLACKHOLE_CG_RUNTIME_DIR": str(self.runtime_dir)},
+        )
+
     def status(self, name: str) -> dict[str, Any]:
         """ServiceInfo of one service."""
         return json.loads(self.cli("status", name, "--json").stdout)

@@ -75,7 +75,7 @@ def _dependency(path: KeyPath, service: Service, condition: Condition, needed: S
     if condition is Condition.COMPLETED and needed.type is not ServiceType.ONESHOT:
         message = f"'{path[-1]}' is not a oneshot, so it never completes (accepted: started, healthy)"
         yield Finding((*path, "condition"), message, looks_at=((*other, "type"),))
-    if condition is Condition.HEALTHY and not _can_be_healthy(needed):
+    if condition is Condition.HEALTHY and not can_be_healthy(needed):
         message = (
             f"'{path[-1]}' has no probes and is not of type notify, so nobody can tell (accepted: started)"
         )
@@ -84,7 +84,8 @@ def _dependency(path: KeyPath, service: Service, condition: Condition, needed: S
         yield Finding((*path, "condition"), message, looks_at=(other,))
 
 
-def _can_be_healthy(service: Service) -> bool:
+def can_be_healthy(service: Service) -> bool:
+    """Whether there is a way to tell that it is up."""
     if service.type is ServiceType.ONESHOT:
         return False
     probes = (service.health_check, service.startup_probe, service.readiness_probe, service.liveness_probe)
@@ -237,7 +238,18 @@ def _watchdog(path: KeyPath, service: Service) -> Iterator[Finding]:
         yield Finding((*path, "watchdog"), message, looks_at=((*path, "type"),))
 
 
+def _instances(loaded: LoadedConfig) -> Iterator[Finding]:
+    """What is left of these keys: the others have become services."""
+    for name, service in loaded.config.services.items():
+        if service.instances is not None:
+            message = "has to be written out as a number, from 1 to 1000"
+            if name in loaded.origins:
+                message = "an instance of a template is one service (accepted: an entry of `instances` each)"
+            yield Finding(("services", name, "instances"), message)
+
+
 _RULES: tuple[_Rule, ...] = (
+    _instances,
     _dependencies,
     _cycles,
     _ports,

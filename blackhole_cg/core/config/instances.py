@@ -46,6 +46,7 @@ class Origin:
     template: str
     place: Position
     places: frozenset[Position]  # of everything the instance itself says
+    section: str = "templates"  # which has what it was made from
 
 
 @dataclass(slots=True)
@@ -63,11 +64,15 @@ class Expansion:
         self.diagnostics.append(Diagnostic(place.source, place.line, place.column, key, message))
 
 
-def expand(root: Mapping, provided: Sequence | None = None) -> Expansion:
-    """The services of a tree with its instances, and with those that somebody else provided."""
+def expand(root: Mapping, provided: Sequence | None = None, made: Expansion | None = None) -> Expansion:
+    """The services of a tree with its instances, and with those that somebody else provided.
+
+    `made` is what has been made of the tree before.
+    """
     written = root.entries.get("services")
     expanded = Mapping(root.position, dict(root.entries), dict(root.keys))
-    made = Expansion(expanded)
+    before = made or Expansion(root)
+    made = Expansion(expanded, dict(before.origins), diagnostics=list(before.diagnostics))
     templates = dict(_templates(root, made))
     joined = Mapping(root.position)
     if isinstance(written, Mapping):
@@ -76,7 +81,7 @@ def expand(root: Mapping, provided: Sequence | None = None) -> Expansion:
     is_wrong = written is not None and not isinstance(written, Mapping) and not is_null(written)
     if made.origins and not is_wrong:
         expanded.add("services", root.keys.get("services", joined.position), joined)
-    used = {origin.template for origin in made.origins.values()}
+    used = {origin.template for origin in made.origins.values() if origin.section == "templates"}
     made.unused = {name: template for name, template in templates.items() if name not in used}
     return made
 

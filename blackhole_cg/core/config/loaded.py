@@ -66,7 +66,7 @@ class LoadedConfig:
         origin = self._origin(path)
         if origin is not None and place not in origin.places:
             message += f"{INSTANCE_MARK}{path[1]}' at {origin.place})"
-            path = ("templates", origin.template, *path[2:])
+            path = (origin.section, origin.template, *path[2:])
         return Diagnostic(place.source, place.line, place.column, tree.render_key(path), message)
 
     def diagnostic_of(self, finding: Finding) -> Diagnostic:
@@ -83,8 +83,9 @@ class LoadedConfig:
     def directory_of(self, service: str) -> str:
         """The directory of the file that has the service, or its template; relative paths begin there."""
         path: KeyPath = ("services", service)
-        if service in self.origins:
-            path = ("templates", self.origins[service].template)
+        origin = self.origins.get(service)
+        if origin is not None and origin.section == "templates":
+            path = ("templates", origin.template)
         return posixpath.dirname(self.position(path, key=True).source)
 
     def _origin(self, path: KeyPath) -> Origin | None:

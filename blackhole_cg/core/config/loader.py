@@ -18,6 +18,7 @@ from blackhole_cg.core.config.instances import SECTIONS, Expansion, expand
 from blackhole_cg.core.config.loaded import INSTANCE_MARK, Broken, LoadedConfig
 from blackhole_cg.core.config.messages import Finding, findings_of
 from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.replicas import replicate
 from blackhole_cg.core.config.template_text import has_placeholder
 from blackhole_cg.core.config.tree import KeyPath, Sequence, without
 from blackhole_cg.core.config.tree import Mapping as TreeMapping
@@ -60,7 +61,8 @@ def inspect_config(
     root = files.read(path)
     if root is None:
         return None, files.diagnostics
-    expansion = expand(root, provided)
+    replicated = replicate(root)
+    expansion = expand(replicated.root, provided, replicated)
     root = expansion.root
     reading = read_data(without(root, SECTIONS), environ)
     config, findings = _validate(reading.data)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import Final
 
 from blackhole_cg.core.config import placeholders
+from blackhole_cg.core.config.checks import can_be_healthy
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config, Orchestrator
@@ -26,6 +27,7 @@ from blackhole_cg.core.spec import (
     LogPolicy,
     ResourceLimits,
     RestartPolicy,
+    RolloutSpec,
     RuntimeSpec,
     SecuritySpec,
     ServiceSpec,
@@ -38,6 +40,9 @@ STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 GOMEMLIMIT_PERCENT: Final = 95
 """Of the lower of memory_high and memory_max: Go collects before the kernel slows the service down."""
+
+UNPROBED_READY_SECONDS: Final = 2.0
+"""What a new run has to last before another instance is replaced, where nobody can tell whether it is up."""
 
 _TOLD: Final = {
     "BLACKHOLE_CONFIG": "config_path",
@@ -73,6 +78,7 @@ _NOT_HASHED: Final = frozenset(
         "logs",
         "probes",
         "instance_of",
+        "rollout",
         "discovered",
         "hidden",
         "config_hash",
@@ -171,6 +177,7 @@ class _Resolver:
             config_path=self._config_path,
             binary_sha256=service.binary_sha256 and service.binary_sha256.lower(),
             instance_of=origin.template if origin else None,
+            rollout=_rollout(service),
             discovered=self._name in self._loaded.discovered,
             hidden=self._hidden(),
         )
@@ -293,6 +300,13 @@ def _restart(service: Service) -> RestartPolicy:
 def _filled(value: float | None) -> float:
     assert value is not None
     return value
+
+
+def _rollout(service: Service) -> RolloutSpec:
+    min_ready = service.rollout.min_ready
+    if min_ready is None:
+        min_ready = 0.0 if can_be_healthy(service) else UNPROBED_READY_SECONDS
+    return RolloutSpec(service.rollout.max_unavailable, min_ready)
 
 
 def _logs(service: Service) -> LogPolicy:

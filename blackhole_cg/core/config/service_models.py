@@ -162,6 +162,19 @@ class ServiceLogs(Section):
     )
 
 
+class Rollout(Section):
+    """How many of its group are replaced at once."""
+
+    max_unavailable: Annotated[int, Whole(1, 1000)] = key(
+        1, "Of the instances wanted up, how many may be down at once while they are replaced."
+    )
+    min_ready: Annotated[float | None, Duration()] = key(
+        None,
+        "How long a new run has to stay up before it counts.",
+        inherits="0s with probes or type notify, which tell when it is up; else 2s",
+    )
+
+
 class Service(Section):
     """One service: what is run, as whom, within which limits, and what happens when it ends."""
 
@@ -169,6 +182,12 @@ class Service(Section):
     required: Annotated[bool, Flag()] = key(
         True, "false: when it cannot start, it is reported and retried, and the others start all the same."
     )
+    instances: Annotated[int | None, Whole(1, 1000)] = key(
+        None,
+        "How many of it there are: NAME-1 to NAME-N, each a service of its own with its number in {index}.",
+        inherits="one, called NAME",
+    )
+    rollout: Rollout = section(Rollout, "How instances are replaced when they need a new run.")
     type: Annotated[ServiceType, Choice(ServiceType)] = key(
         ServiceType.SIMPLE,
         "simple is up once executed; notify once it says so (READY=1 to NOTIFY_SOCKET, as with systemd); "

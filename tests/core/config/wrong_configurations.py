@@ -25,6 +25,30 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:2:12: instances: a mapping is not a list (accepted: a list of mappings with id and template)",
         ],
     ),
+    "instances that cannot be": (
+        """\
+services:
+  web: {instances: 3, tcp_port: 8080, command: a}
+  none: {instances: 0, command: a}
+  some: {instances: "${NOBODY:-3}", command: a}
+  db: {instances: 2, command: a, comand: b, rollout: {max_unavailable: 0, min_redy: 1s}}
+  db-2: {command: a, depends_on: [web, cash]}
+templates:
+  host: {command: a, instances: 2}
+instances: [{id: shop, template: host}]
+""",
+        [
+            "blackhole.yaml:2:33: services.web.tcp_port: 3 instances cannot listen on one port (accepted: auto, or a number with {index} in it)",
+            "blackhole.yaml:3:21: services.none.instances: '0' is out of range (accepted: 1 to 1000)",
+            "blackhole.yaml:4:21: services.some.instances: has to be written out as a number, from 1 to 1000",
+            "blackhole.yaml:5:8: services.db.instances: there is a service 'db-2' already (at blackhole.yaml:6:3)",
+            "blackhole.yaml:5:34: services.db.comand: unknown key (did you mean 'command'?) (instance 'db-1' at blackhole.yaml:5:3)",
+            "blackhole.yaml:5:72: services.db.rollout.max_unavailable: '0' is out of range (accepted: 1 to 1000) (instance 'db-1' at blackhole.yaml:5:3)",
+            "blackhole.yaml:5:75: services.db.rollout.min_redy: unknown key (did you mean 'min_ready'?) (instance 'db-1' at blackhole.yaml:5:3)",
+            "blackhole.yaml:6:40: services.db-2.depends_on.cash: there is no service 'cash' (accepted: db-1, db-2, none, shop, some, web)",
+            "blackhole.yaml:8:33: templates.host.instances: an instance of a template is one service (accepted: an entry of `instances` each) (instance 'shop' at blackhole.yaml:9:13)",
+        ],
+    ),
     "templates that are none": (
         "templates: {Web: {}, a: 5, b: {comand: x, user: root}}\n",
         [
@@ -392,7 +416,7 @@ instances:
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, sockets, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, instances, rollout, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, sockets, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
