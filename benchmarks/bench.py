@@ -21,6 +21,7 @@ from benchmarks.bare import BareFigures, measure_bare
 from benchmarks.procfs import CpuTime, count_descriptors, read_children, read_cpu, read_memory_kib
 from benchmarks.report import render_scaling, render_single, write_page
 from benchmarks.supervised import COMMAND, Supervised, wall_seconds
+from benchmarks.watched import measure_all, render
 
 SCALING_COUNTS = (50, 100, 200, 400)
 START_SECONDS = 120.0
@@ -154,6 +155,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="services to kill")
     parser.add_argument("--scaling", action="store_true", help=f"{SCALING_COUNTS} services instead")
     parser.add_argument(
+        "--watched", action="store_true", help="instead, what it costs to watch and to probe them"
+    )
+    parser.add_argument(
         "--profile", action="store_true", help="also print where the supervisor spent its time"
     )
     parser.add_argument("--write", action="store_true", help="put the result into docs/benchmarks.md")
@@ -172,9 +176,21 @@ def run_scaling(arguments: argparse.Namespace) -> str:
     return render_scaling([measure(count, arguments.idle_seconds, kills=0) for count in SCALING_COUNTS])
 
 
+def run_watched(arguments: argparse.Namespace) -> str:
+    """The table of what watching and probing cost together."""
+    costs = list(measure_all(arguments.services, arguments.idle_seconds, say))
+    return render(costs, arguments.services)
+
+
 def main() -> int:
     """Measures, prints, and writes if asked to."""
     arguments = parse_arguments()
+    if arguments.watched:
+        table = run_watched(arguments)
+        print(table)
+        if arguments.write:
+            write_page("watched", table)
+        return 0
     table = run_scaling(arguments) if arguments.scaling else run_single(arguments)
     print(table)
     if arguments.write:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -47,17 +47,22 @@ class Supervised:
     Args:
         count: how many services.
         profile: where cProfile writes, if it is to watch.
+        keys: what is configured for each service beside or instead of the usual.
     """
 
-    def __init__(self, count: int, profile: Path | None = None) -> None:
+    def __init__(
+        self, count: int, profile: Path | None = None, keys: Mapping[str, Any] | None = None
+    ) -> None:
         self.count = count
+        self._keys = keys or {}
         self.directory = Path(tempfile.mkdtemp(prefix="blackhole-bench-"))
         self._profile = profile
+        self._services: list[int] = []  # of a supervisor that was killed
         self._cgroup_root = _make_cgroup_root()
 
     def __enter__(self) -> Self:
         try:
-            self._launch()
+            self.launch(self._profile)
         except BaseException:
             self._remove()
             raise
@@ -104,11 +109,26 @@ class Supervised:
                 raise RuntimeError(f"not ready within {seconds} s:\n{self._output()}")
             time.sleep(poll_seconds)
 
-    def _launch(self) -> None:
+    def answers(self) -> bool:
+        """Whether the supervisor answers on its control socket."""
+        try:
+            return bool(self.get("/healthz"))
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def kill(self) -> None:
+        """End the supervisor as nothing it can prepare for; its services stay."""
+        self._services = read_children(self.pid)
+        self._process.kill()
+        self._process.wait()
+
+    def launch(self, profile: Path | None = None) -> None:
+        """Start the supervisor, the first one or the next one."""
         entry, config = self.directory / "entry.py", self.directory / "blackhole.yaml"
         entry.write_text(ENTRY)
-        config.write_text(json.dumps(make_config(self.count, self.directory / "data")))  # JSON is YAML
-        profiler = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
+        # JSON is YAML.
+        config.write_text(json.dumps(make_config(self.count, self.directory / "data", self._keys)))
+        profiler = ["-m", "cProfile", "-o", str(profile)] if profile else []
         directories = [f"--{kind}-dir={self.directory / kind}" for kind in ("state", "log")]
         root = [f"--cgroup-root={self._cgroup_root}"] if self._cgroup_root else []
         with (self.directory / "output").open("wb") as output:
@@ -117,14 +137,21 @@ class Supervised:
                 [sys.executable, *profiler, str(entry), "run", f"--config={config}",
                  f"--runtime-dir={self.directory / 'run'}", *directories, *root],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                env=self._environment(),
             )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        """As installed: with compiled modules, at the latest for the second supervisor."""
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        environment["PYTHONPYCACHEPREFIX"] = str(self.directory / "pycache")
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment
 
     def _output(self) -> str:
         return (self.directory / "output").read_text(errors="replace")[-2000:]
 
     def _end(self) -> None:
-        services = read_children(self.pid)
+        services = [*self._services, *read_children(self.pid)]
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)
@@ -142,13 +169,14 @@ class Supervised:
         shutil.rmtree(self.directory)
 
 
-def make_config(count: int, data_dir: Path) -> dict[str, Any]:
+def make_config(count: int, data_dir: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """`count` sleeping services, with the limits a real one would have and no wait before a restart."""
     service = {
         "command": COMMAND,
         "data_dir": str(data_dir),
         "resources": {"cpu_percent": 50, "memory_mb": 64, "open_files": 256, "processes": 1024},
         "restart": {"policy": "always", "max_restarts": "max", "initial_delay": "0s"},
+        **keys,
     }
     orchestrator = {
         "isolation": "best_effort",

@@ -112,7 +112,7 @@ switch() {
 say_next_steps() {
     command="systemctl${SCOPE:+ $SCOPE}"
     if manager_runs && control is-active --quiet "$SUPERVISOR"; then
-        echo "installed. The services go on running over: $command restart blackhole-cg"
+        echo "installed. The services go on running over: $LINK upgrade (units that changed: $command restart blackhole-cg)"
         return
     fi
     echo "installed. Edit $CONFIG/blackhole.yaml, then: $command enable --now blackhole-cg"

@@ -54,7 +54,7 @@ def events_command(
 def render_event(event: dict[str, Any], screen: Screen) -> str:
     """One line: when, which service, what, and in parentheses why."""
     when = screen.paint(local_time(event["at_wall"]), "dim")
-    name = screen.paint(printable(event["service"]), "bold")
+    name = screen.paint(printable(event["service"]) or "blackhole-cg", "bold")  # of the supervisor itself
     if event["to"] is None:
         what = f"{event['kind']}: {printable(event['detail'] or event['reason'])}"
         why = ""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, Self
 
@@ -49,6 +49,7 @@ class Foreground:
         on_running: called once everything has started.
         is_restart: asked at a SIGTERM: whether a next supervisor follows, to which the services are left.
         has_terminal: whether this process has a controlling terminal.
+        on_open: called once the supervisor has begun, before it starts anything.
     """
 
     def __init__(
@@ -57,15 +58,18 @@ class Foreground:
         on_running: Callable[[], Any],
         is_restart: Callable[[], bool] = lambda: False,
         has_terminal: Callable[[], bool] | None = None,
+        on_open: Callable[[], Any] = lambda: None,
     ) -> None:
         self._supervisor = supervisor
         self._on_running = on_running
         self._is_restart = is_restart
+        self._on_open = on_open
         self._has_terminal = has_terminal or has_controlling_terminal
         self._had_terminal = self._has_terminal()
         self._reloads: set[asyncio.Task[None]] = set()
         self._asked = asyncio.Event()
         self._restarting = False
+        self._depart: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> None:
         """Start, wait for SIGINT or SIGTERM and stop in order; a second one kills what is left.
@@ -79,18 +83,29 @@ class Foreground:
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._interrupt, number)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what the program before this one held back
         try:
             async with self._supervisor:
+                self._on_open()
                 if await self._start():
                     self._on_running()
                     await self._asked.wait()
                 if self._restarting:
-                    await self._supervisor.detach()
+                    await (self._depart or self._supervisor.detach)()
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
             for task in self._reloads:
                 task.cancel()
+
+    def leave(self, depart: Callable[[], Awaitable[None]]) -> None:
+        """Let `run` end by `depart`, with the services running on.
+
+        Signals wait from now on, also across an exec, for the `run` of whoever follows in this process.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._restarting, self._depart = True, depart
+        self._asked.set()
 
     async def _start(self) -> bool:
         """Whether everything has started, and not a signal come first."""

@@ -30,19 +30,28 @@ COMMANDS: Final = {
     "import": "import_files",
     "status": "status",
     "health": "health",
+    "endpoints": "endpoints",
     "start": "change",
     "stop": "change",
     "restart": "change",
     "reset": "change",
+    "plan": "plan",
+    "apply": "plan",
     "reload": "reload",
+    "rollback": "plan",
+    "upgrade": "upgrade",
     "logs": "logs",
     "events": "events",
     "why": "why",
     "monitor": "monitor",
     "top": "top",
     "metrics": "metrics",
+    "cgroups": "cgroups",
 }
 """Command -> its module in this package, where it is found by its own name plus "_command"."""
+
+HIDDEN: Final = {"upgrade-check": "upgrade_check"}
+"""The same for commands that only programs ask for."""
 
 EXAMPLES: Final = """
 \b
@@ -69,17 +78,18 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None when there is no such."""
-        if cmd_name not in COMMANDS:
+        name = {**COMMANDS, **HIDDEN}.get(cmd_name)
+        if name is None:
             return None
-        module = import_module(f"blackhole_cg.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        module = import_module(f"blackhole_cg.cli.{name}")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is asked for, or suggest the closest."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in {**COMMANDS, **HIDDEN} and not args[0].startswith("-"):
             closest = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean '{closest[0]}'?" if closest else f"one of: {', '.join(COMMANDS)}"
             ctx.fail(f"no such command '{args[0]}' ({hint})")

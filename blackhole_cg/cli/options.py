@@ -25,6 +25,12 @@ config_option = click.option(
     help="The configuration.",
 )
 
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    help="Lower limits below what is in use, too: below its memory limit the kernel kills a service.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

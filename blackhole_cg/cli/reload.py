@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from blackhole_cg.cli.options import client_option, json_option
+from blackhole_cg.cli.options import client_option, force_option, json_option
 from blackhole_cg.cli.terminal import screen_of
 from blackhole_cg.control.client import ControlClient
 
@@ -21,20 +21,26 @@ _SAID: Final = {
 
 
 @click.command("reload")
+@force_option
 @json_option
 @client_option
-def reload_command(as_json: bool, client: ControlClient) -> None:
+def reload_command(force: bool, as_json: bool, client: ControlClient) -> None:
     """Read the configuration again and apply what has changed.
 
     A file with an error in it is refused as a whole. Services that did not
     change are not touched; one that changed is restarted only where a run
-    depends on what changed. SIGHUP does the same.
+    depends on what changed. Limits are changed while it runs. SIGHUP does the
+    same. `plan` shows beforehand what would happen.
 
     \b
     Examples:
       blackhole-cg check --config blackhole.yaml && blackhole-cg reload
     """
-    plan = client.reload()
+    print_applied(client.reload(force=force), as_json)
+
+
+def print_applied(plan: dict[str, Any], as_json: bool) -> None:
+    """Tell what was done."""
     if as_json:
         click.echo(json.dumps(plan))
         return
@@ -43,11 +49,12 @@ def reload_command(as_json: bool, client: ControlClient) -> None:
         keys = f": {', '.join(change['keys'])}" if change["keys"] else ""
         name = screen.paint(change["service"], "bold")
         click.echo(f"{name}: {_SAID[change['change']]}{keys}", color=screen.colour)
-    for line in _rest(plan):
+    for line in render_rest(plan):
         click.echo(line)
 
 
-def _rest(plan: dict[str, Any]) -> Iterator[str]:
+def render_rest(plan: dict[str, Any]) -> Iterator[str]:
+    """What there is to tell beside the services that change."""
     if plan["runtime"]:
         yield f"supervisor: changed: {', '.join(plan['runtime'])}"
     if plan["deferred"]:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from logging import Handler
 
     from blackhole_cg.cli.logging_setup import LogFormat
+    from blackhole_cg.cli.succession import Departure, Handed
     from blackhole_cg.core.spec import SupervisorSpec
+    from blackhole_cg.kernel.host import LinuxHost
+    from blackhole_cg.kernel.inherited import Inheritance
+    from blackhole_cg.kernel.service_manager import ServiceManager
+    from blackhole_cg.kernel.snapshot import Snapshot
     from blackhole_cg.supervisor.paths import Paths
 
 
@@ -90,26 +95,35 @@ def run_command(**options: Any) -> None:
 
     from blackhole_cg.cli.logging_setup import set_up_logging
     from blackhole_cg.kernel.config_process import ConfigProcess
+    from blackhole_cg.kernel.inherited import Inheritance
 
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
+    inherited = Inheritance.receive(os.environ)
     paths = choose_paths(chosen)
     loader = ConfigProcess(chosen.config_file, paths.runtime_dir)
-    import_module("blackhole_cg.supervisor.supervisor")  # takes as long as the configuration, beside it
-    spec = override(loader.result(), chosen)
-    log = set_up_logging(spec.runtime.log_level, chosen.log_format)
-    asyncio.run(_serve(spec, paths, chosen, log))
+    import_module("blackhole_cg.cli.succession")  # takes as long as the configuration, beside it
+    handed = _take_handed(inherited)
+    with handed.told_of_failure():
+        spec = override(loader.result(), chosen)
+    while True:
+        log = set_up_logging(spec.runtime.log_level, chosen.log_format)
+        with handed.told_of_failure():
+            departure = asyncio.run(_serve((spec, loader.snapshot), paths, chosen, log, handed))
+        if departure is None:
+            return
+        handed, spec = departure.execute(), departure.spec  # only where the next program cannot be executed
 
 
 def enter_scope() -> None:
     """Where systemd manages the cgroups and has given us none, begin again in a delegated scope."""
     from blackhole_cg.kernel.delegation import find_manager, scope_command
     from blackhole_cg.kernel.facts import find_cgroup_place
-    from blackhole_cg.kernel.own_process import python_command
+    from blackhole_cg.kernel.own_process import own_command
 
     manager = find_manager(os.environ, os.geteuid())
-    again = python_command("blackhole_cg.cli.main", *sys.argv[1:])
+    again = own_command(*sys.argv[1:])
     command = scope_command(find_cgroup_place(None), manager, os.environ, again)
     if command is not None:
         os.execv(command[0], command)
@@ -133,28 +147,47 @@ def override(spec: SupervisorSpec, options: RunOptions) -> SupervisorSpec:
     return replace(spec, runtime=replace(spec.runtime, isolation=Isolation(options.isolation)))
 
 
-async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: Handler) -> None:
+def _take_handed(inherited: Inheritance) -> Handed:
+    from blackhole_cg.cli.succession import Handed
+    from blackhole_cg.kernel.successor import VERSION_VARIABLE
+
+    return Handed(inherited, os.environ.pop(VERSION_VARIABLE, None))
+
+
+def _make_host(
+    spec: SupervisorSpec,
+    paths: Paths,
+    options: RunOptions,
+    inherited: Inheritance,
+    manager: ServiceManager,
+) -> LinuxHost:
+    from blackhole_cg.kernel.host import HostOptions, LinuxHost
+
+    isolation, root = spec.runtime.isolation, options.cgroup_root
+    return LinuxHost(HostOptions(paths.runtime_dir, isolation, root, True, inherited, manager))
+
+
+async def _serve(
+    read: tuple[SupervisorSpec, Snapshot], paths: Paths, options: RunOptions, log: Handler, handed: Handed
+) -> Departure | None:
     from blackhole_cg.cli.banner import render_banner
     from blackhole_cg.cli.foreground import Foreground
+    from blackhole_cg.cli.succession import Succession
     from blackhole_cg.cli.terminal import Screen, screen_of
     from blackhole_cg.cli.under_systemd import Reports
-    from blackhole_cg.kernel.host import HostOptions, LinuxHost
     from blackhole_cg.kernel.service_manager import ServiceManager
     from blackhole_cg.observe.console import Console
+    from blackhole_cg.supervisor.config_file import ConfigFile
     from blackhole_cg.supervisor.supervisor import Supervisor
 
+    spec, snapshot = read
     screen = screen_of()
     console = Console(sys.stdout.fileno(), colour=screen.colour, names=spec.services)
-    isolation = spec.runtime.isolation
-    host = LinuxHost(HostOptions(paths.runtime_dir, isolation, options.cgroup_root, subreaper=True))
-
-    async def read_again() -> SupervisorSpec:
-        from blackhole_cg.kernel.config_process import ConfigProcess
-
-        return override(await ConfigProcess(options.config_file, paths.runtime_dir).read(), options)
-
-    supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=read_again)
     manager = ServiceManager.from_environ(os.environ)
+    host = _make_host(spec, paths, options, handed.inherited, manager)
+
+    file = ConfigFile(options.config_file, paths.runtime_dir, lambda read: override(read, options), snapshot)
+    supervisor = Supervisor(spec, paths=paths, host=host, console=console, source=file)
     reports = Reports(manager, supervisor.enabled_states)
     supervisor.on_change = reports.changed
 
@@ -168,10 +201,14 @@ async def _serve(spec: SupervisorSpec, paths: Paths, options: RunOptions, log: H
         reports.stopping()
         return manager.is_restarting_us()
 
+    succession = Succession(supervisor, handed, reports)
+    foreground = Foreground(supervisor, announce, is_restart, on_open=succession.confirm)
+    succession.prepare(foreground, sys.argv[2:])
     try:
         reports.open()
-        await Foreground(supervisor, announce, is_restart).run()
+        await foreground.run()
     finally:
         reports.close()
         console.close()
         log.close()
+    return succession.departure

@@ -174,6 +174,9 @@ def _facts(info: Info) -> Iterable[tuple[str, str] | None]:
         "logs",
         f"{info['logs'].get('lines_total', 0)} lines, {info['logs'].get('dropped_total', 0)} dropped",
     )
+    for name, held in info.get("sockets", {}).items():
+        state = "held" if held["held"] else "not bound"
+        yield f"socket {name}", printable(f"{held['kind']} {held['address']} ({state})")
     for key, title in (("tcp_port", "TCP port"), ("unix_socket", "unix socket"), ("instance_of", "template")):
         if info[key] is not None:
             yield title, str(info[key])

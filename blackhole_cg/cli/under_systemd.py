@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from blackhole_cg.kernel.service_manager import ServiceManager
 
 STATUS_DELAY_SECONDS = 0.2
+
+UPGRADE_SECONDS = 300.0
+"""How long the next program may take until it feeds the watchdog. It has to be loaded first."""
 
 
 class Reports:
@@ -38,6 +42,20 @@ class Reports:
         """The ordered stop has begun."""
         self._manager.tell(STOPPING=1)
 
+    def upgrading(self) -> None:
+        """The next program follows, in this same process: it will tell that it is ready.
+
+        The watchdog, which nobody feeds until then, is told to be patient. Source: sd_notify(3).
+        """
+        now_usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._manager.tell(RELOADING=1, MONOTONIC_USEC=now_usec, STATUS="upgrading")
+        self._set_watchdog(UPGRADE_SECONDS)
+
+    def upgraded(self) -> None:
+        """We are that next program, and at work."""
+        self._set_watchdog(0.0)
+        self.ready()
+
     def changed(self) -> None:
         """Some service has a new state: tell soon, and once for many."""
         if self._manager.present and self._due is None:
@@ -52,6 +70,11 @@ class Reports:
     def _tell_status(self) -> None:
         self._due = None
         self._manager.tell(STATUS=summarise(self._states()))
+
+    def _set_watchdog(self, at_least_seconds: float) -> None:
+        if self._manager.watchdog_seconds:
+            seconds = max(self._manager.watchdog_seconds, at_least_seconds)
+            self._manager.tell(WATCHDOG_USEC=int(seconds * 1e6), WATCHDOG=1)
 
     def _feed(self, interval_seconds: float) -> None:
         self._manager.tell(WATCHDOG=1)

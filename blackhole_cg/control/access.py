@@ -102,7 +102,7 @@ def bind_control_socket(path: Path, access: Access) -> socket.socket:
         raise _cannot_listen(
             path, f"the path is longer than {_SOCKET_PATH_MAX_BYTES - 4} bytes (use a shorter --runtime-dir)"
         )
-    fresh = path.with_name(f"{path.name}.new")
+    fresh = _first_name(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _remove_stale(fresh)
@@ -120,6 +120,34 @@ def bind_control_socket(path: Path, access: Access) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def resume_control_socket(descriptor: int, path: Path, access: Access) -> socket.socket | None:
+    """The socket of an earlier program, with whoever waits in it; None where it is not the one at `path`.
+
+    Raises:
+        ControlError: its owner or mode cannot be set.
+    """
+    listener = socket.socket(fileno=descriptor)
+    try:
+        # It keeps the name it was bound to, whatever it was renamed to.
+        if listener.getsockname() != os.fspath(_first_name(path)) or not stat.S_ISSOCK(path.lstat().st_mode):
+            listener.close()
+            return None
+        listener.setblocking(False)
+        os.chown(path, -1, os.getegid() if access.group_gid is None else access.group_gid)
+        path.chmod(0o600 if access.group_gid is None else 0o660)
+    except FileNotFoundError:
+        listener.close()
+        return None
+    except OSError as cause:
+        listener.close()
+        raise _cannot_listen(path, cause.strerror or str(cause)) from cause
+    return listener
+
+
+def _first_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _bind_private(listener: socket.socket, path: Path) -> None:

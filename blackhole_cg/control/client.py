@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
@@ -24,6 +24,7 @@ Action = Literal["start", "stop", "restart", "reset"]
 ALL: Final[Literal["*"]] = "*"
 
 _ANSWER_TIMEOUT_SECONDS: Final = 10.0
+_UPGRADE_TIMEOUT_SECONDS: Final = 300.0
 _CHUNK_BYTES: Final = 64 * 1024
 
 
@@ -76,9 +77,27 @@ class ControlClient:
         """A service, what it waits for, and what its restart policy has left; events tell the rest."""
         return self._get(f"/v1/services/{_join([name])}/why")
 
+    def endpoints(self, name: str | None = None) -> dict[str, JsonObject]:
+        """Where services can be reached, by name: all that listen somewhere, or one."""
+        query = _encode_query({"service": name})
+        endpoints: dict[str, JsonObject] = self._get(f"/v1/endpoints{query}")["endpoints"]
+        return endpoints
+
     def host(self) -> JsonObject:
         """What the supervisor's host can do."""
         return self._get("/v1/host")
+
+    def unknown_cgroups(self) -> list[JsonObject]:
+        """The cgroups below the supervisor's that belong to no service, and who is in them."""
+        cgroups: list[JsonObject] = self._get("/v1/host/cgroups")["unknown"]
+        return cgroups
+
+    def kill_cgroup(self, name: str) -> list[int]:
+        """Kill what is in one of those, and have it removed; the processes that were in it."""
+        path = f"/v1/host/cgroups/{_join([name])}/kill"
+        with self._exchange("POST", path, timeout_seconds=None) as response:
+            pids: list[int] = json.load(response)["killed"]
+            return pids
 
     def metrics(self) -> str:
         """The metrics of all services, in Prometheus' text format."""
@@ -98,11 +117,49 @@ class ControlClient:
             services: list[JsonObject] = json.load(response)["services"]
             return services
 
-    def reload(self) -> JsonObject:
+    def reload(self, *, force: bool = False) -> JsonObject:
         """Have the configuration read again and the difference applied; the difference, once that is done."""
-        with self._exchange("POST", "/v1/reload", timeout_seconds=None) as response:
-            plan: JsonObject = json.load(response)
-            return plan
+        return self._post(f"/v1/reload{_encode_query({'force': 1 if force else None})}")
+
+    def plan(self, config: Path) -> JsonObject:
+        """What would change if the configuration in this file, an absolute path, were applied."""
+        return self._post("/v1/plan", {"config": str(config)})
+
+    def apply(self, config: Path, *, force: bool = False) -> JsonObject:
+        """Have the configuration in this file applied; the difference, once that is done."""
+        return self._post("/v1/apply", {"config": str(config), "force": force})
+
+    def roll_back(self, number: int | None, *, force: bool = False) -> JsonObject:
+        """Have a configuration from before applied again; the difference, once that is done."""
+        chosen = {} if number is None else {"number": number}
+        return self._post("/v1/rollback", {**chosen, "force": force})
+
+    def configurations(self) -> list[JsonObject]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
+        found: list[JsonObject] = self._get("/v1/configurations")["configurations"]
+        return found
+
+    def _post(self, path: str, body: JsonObject | None = None) -> JsonObject:
+        with self._exchange("POST", path, timeout_seconds=None, body=body) as response:
+            answer: JsonObject = json.load(response)
+            return answer
+
+    def upgrade(self) -> JsonObject:
+        """Have the supervisor replaced by the next program; what that says of itself once it is at work.
+
+        Raises ControlError of kind "broken_off" where it went away and did not come back.
+        """
+        self._get("/healthz")  # from here on there is a supervisor
+        try:
+            with self._exchange("POST", "/v1/upgrade", _UPGRADE_TIMEOUT_SECONDS) as response:
+                upgraded: JsonObject = json.load(response)
+                return upgraded
+        except NoSupervisorError as cause:
+            raise ControlError(
+                "broken_off",
+                f"the upgrade did not come to its end: {cause}; services go on without a supervisor, "
+                "its log says more (under systemd: journalctl -u blackhole-cg)",
+            ) from cause
 
     def logs(
         self,
@@ -134,7 +191,28 @@ class ControlClient:
     def follow_events(
         self, service: str | None = None, *, after: int | None = None, tail: int | None = None
     ) -> Iterator[JsonObject]:
-        """Events as they happen; first those after an id, or the newest `tail` of the stored ones."""
+        """Events as they happen; first those after an id, or the newest `tail` of the stored ones.
+
+        Goes on over an upgrade without losing one; ends when the supervisor does.
+        """
+        if after is None and not tail:  # to know where to go on, should nothing happen before an upgrade
+            stored, tail = self.events(service, tail=1), None
+            after = stored[-1]["id"] if stored else 0
+        seen = 0
+        for event in self._follow_events(service, after, tail):
+            seen = event["id"]
+            yield event
+        while True:  # a supervisor that ends takes its socket away, one that is upgraded leaves it
+            try:
+                for event in self._follow_events(service, seen or after or 0, None):
+                    seen = event["id"]
+                    yield event
+            except NoSupervisorError:
+                return
+
+    def _follow_events(
+        self, service: str | None, after: int | None, tail: int | None
+    ) -> Iterator[JsonObject]:
         query = _encode_query({"service": service, "after": after, "tail": tail, "follow": 1})
         for line in self._stream_lines(f"/v1/events{query}", endless=True):
             if line.startswith(b"data:"):  # the data repeats the id; the rest is blank
@@ -159,16 +237,25 @@ class ControlClient:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, timeout_seconds: float | None, *, endless: bool = False
+        self,
+        method: str,
+        path: str,
+        timeout_seconds: float | None,
+        *,
+        endless: bool = False,
+        body: JsonObject | None = None,
     ) -> Iterator[HTTPResponse]:
         """One request and its successful answer."""
         connection = _UnixConnection(self._socket_path)
         answered = False
         try:
-            connection.request(method, path)
-            unix_socket = connection.sock
-            unix_socket.settimeout(timeout_seconds)
-            response = connection.getresponse()
+            try:
+                response, unix_socket = _ask(connection, method, path, body, timeout_seconds)
+            except ConnectionError as cause:
+                if not _was_left_unread(cause, method):
+                    raise
+                connection.close()
+                response, unix_socket = _ask(connection, method, path, body, timeout_seconds)
             answered = True
             if endless:
                 unix_socket.settimeout(None)
@@ -177,7 +264,7 @@ class ControlClient:
                     raise _read_refusal(response)
                 yield response
         except TimeoutError as cause:
-            late = f"no answer within {_ANSWER_TIMEOUT_SECONDS:g} seconds"
+            late = f"no answer within {timeout_seconds or _ANSWER_TIMEOUT_SECONDS:g} seconds"
             raise NoSupervisorError(self._socket_path, late) from cause
         except (HTTPException, ConnectionError, ValueError) as cause:
             raise _explain_break(self._socket_path, cause, answered) from cause
@@ -205,6 +292,30 @@ class _UnixConnection(HTTPConnection):
             connection.close()
             raise _explain_connect(self._socket_path, cause) from cause
         self.sock = connection
+
+
+def _ask(
+    connection: _UnixConnection,
+    method: str,
+    path: str,
+    body: JsonObject | None,
+    timeout_seconds: float | None,
+) -> tuple[HTTPResponse, socket.socket]:
+    connection.request(method, path, None if body is None else json.dumps(body))
+    unix_socket = connection.sock  # which the connection gives away when nothing follows the answer
+    unix_socket.settimeout(timeout_seconds)
+    return connection.getresponse(), unix_socket
+
+
+def _was_left_unread(cause: ConnectionError, method: str) -> bool:
+    """Whether it is safe to ask again, as after an upgrade that came just when we did.
+
+    A socket that is closed with something unread in it resets the connection; closed after it was read, the
+    connection merely ends. Source: net/unix/af_unix.c, unix_release_sock.
+    """
+    if isinstance(cause, RemoteDisconnected):
+        return method == "GET"
+    return isinstance(cause, ConnectionResetError | BrokenPipeError)
 
 
 def _join(names: Sequence[str] | Literal["*"]) -> str:

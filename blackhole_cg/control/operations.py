@@ -38,6 +38,9 @@ class Operations(Protocol):
     def health(self, name: str) -> dict[str, Any]:
         """The health of a service, and what is known of each of its probes."""
 
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached, by name, in start order; those that listen somewhere."""
+
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service, for its metrics."""
 
@@ -80,16 +83,50 @@ class Operations(Protocol):
     def reset(self, names: Sequence[str]) -> None:
         """Clear `failed` and the restart history of these services, or of all; starts nothing."""
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Read the configuration again and apply the difference; the difference, once it is applied.
+
+        Without `force` limits of live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
             OperationError: a service did not get where the new configuration wants it.
         """
 
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change. Raises ConfigError, OperationError."""
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file; the difference, once it is applied. Raises as `reload`."""
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before, the last one by default. Raises as `reload`."""
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """The configurations that were applied last, oldest first; the last one is in effect."""
+
+    async def upgrade(self, client: int) -> None:
+        """Make sure that the next program can carry on, then let this one end in its favour.
+
+        Args:
+            client: a descriptor of the connection on which the next program answers; closed in every case.
+
+        Raises:
+            OperationError: it cannot; nothing has changed.
+        """
+
     def host(self) -> HostFacts:
         """What this host can do."""
+
+    def unknown_cgroups(self) -> Sequence[dict[str, Any]]:
+        """The cgroups below the supervisor's that belong to no live run, and who is in them."""
+
+    async def kill_cgroup(self, name: str) -> Sequence[int]:
+        """Kill what is in one of those, and remove it; the processes that were in it.
+
+        Raises:
+            OperationError: there is no such.
+        """
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

@@ -6,8 +6,10 @@ Owns routes, access, the shapes of answers and errors. Decides nothing about ser
 from __future__ import annotations
 
 import asyncio
-import json
+import fcntl
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +18,15 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from blackhole_cg.control.access import Peer, bind_control_socket, read_peer, resolve_access
+from blackhole_cg.control.access import (
+    Peer,
+    bind_control_socket,
+    read_peer,
+    resolve_access,
+    resume_control_socket,
+)
+from blackhole_cg.control.answers import AnsweredElsewhere, answer, kind_of, refuse, refuse_http
+from blackhole_cg.control.configurations import ConfigurationRoutes
 from blackhole_cg.control.metrics import answer_metrics
 from blackhole_cg.control.operations import Operations
 from blackhole_cg.control.queries import (
@@ -40,11 +50,7 @@ from blackhole_cg.core.facts import EventRecord
 from blackhole_cg.core.words import Dependents, Stream
 from blackhole_cg.errors import (
     BlackholeError,
-    ConfigError,
     ControlError,
-    DependentsError,
-    IsolationError,
-    OperationError,
     UnknownServiceError,
 )
 from blackhole_cg.observe.log_reader import LogQuery
@@ -54,20 +60,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_EVENTS: Final = 1000
 _BODY_MAX_BYTES: Final = 64 * 1024
 _CLOSE_TIMEOUT_SECONDS: Final = 2.0
-
-_STATUS_OF_KIND: Final = {
-    "bad_request": 400,
-    "forbidden": 403,
-    "not_found": 404,
-    "unknown_service": 404,
-    "invalid_config": 422,
-    "method_not_allowed": 405,
-    "operation_failed": 409,
-    "dependents": 409,
-    "too_large": 413,
-    "stopping": 503,
-}
-_KIND_OF_STATUS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 T = TypeVar("T")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,7 +75,10 @@ class ControlServer:
         self._access = resolve_access(None)
         self._streams = Streams()
         self._wishes: set[asyncio.Task[Any]] = set()
+        self._configurations = ConfigurationRoutes(operations, self)
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
+        self._is_shared = False
 
     def _routes(self) -> list[tuple[str, str, _Handler]]:
         """The whole API. Every GET answers HEAD as well."""
@@ -92,6 +87,7 @@ class ControlServer:
             ("GET", "/healthz", self._get_healthz),
             ("GET", "/metrics", self._get_metrics),
             ("GET", "/v1/host", self._get_host),
+            ("GET", "/v1/host/cgroups", self._get_cgroups),
             ("GET", "/v1/services", self._get_services),
             ("GET", "/v1/services/{name}", self._get_service),
             ("GET", "/v1/services/{name}/logs", self._get_logs),
@@ -99,16 +95,21 @@ class ControlServer:
             ("GET", "/v1/services/{names}/samples", self._get_samples),
             ("GET", "/v1/services/{name}/processes", self._get_processes),
             ("GET", "/v1/services/{name}/why", self._get_why),
+            ("GET", "/v1/endpoints", self._get_endpoints),
             ("GET", "/v1/events", self._get_events),
             ("POST", "/v1/services/{names}/start", partial(change, "start")),
             ("POST", "/v1/services/{names}/stop", partial(change, "stop")),
             ("POST", "/v1/services/{names}/restart", partial(change, "restart")),
             ("POST", "/v1/services/{names}/reset", partial(change, "reset")),
-            ("POST", "/v1/reload", self._reload),
+            *self._configurations.routes(),
+            ("POST", "/v1/host/cgroups/{name}/kill", self._kill_cgroup),
+            ("POST", "/v1/upgrade", self._upgrade),
         ]
 
-    async def open(self) -> None:
+    async def open(self, inherited: int | None = None) -> None:
         """Begin to answer; the caller holds the runtime directory's lock.
+
+        `inherited` is the socket as an earlier program listened on it, with whoever waits in it.
 
         Raises:
             ControlError: the socket cannot be made, or the group does not exist.
@@ -121,16 +122,30 @@ class ControlServer:
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSE_TIMEOUT_SECONDS
         )
-        listener = bind_control_socket(self._socket_path, self._access)
+        listener = None
+        if inherited is not None:
+            listener = resume_control_socket(inherited, self._socket_path, self._access)
+        if listener is None:
+            listener = bind_control_socket(self._socket_path, self._access)
         await runner.setup()
-        await web.SockSite(runner, listener).start()
-        self._runner = runner
+        self._site = web.SockSite(runner, listener)
+        await self._site.start()
+        self._runner, self._listener = runner, listener
+
+    def share(self) -> int:
+        """Another descriptor of the socket: whoever connects from now on waits for the next to answer."""
+        assert self._listener is not None, "open() comes first"
+        self._is_shared = True
+        return fcntl.fcntl(self._listener, fcntl.F_DUPFD_CLOEXEC, 0)
 
     async def close(self) -> None:
         """Take the socket away, end every stream, give operations a moment, and answer what is left."""
         if self._runner is None:
             return
-        self._socket_path.unlink(missing_ok=True)
+        if self._is_shared:
+            await self._site.stop()  # before streams end: whoever asks again is to wait for the next program
+        else:
+            self._socket_path.unlink(missing_ok=True)
         self._streams.end_all()
         if self._wishes:
             await asyncio.wait(self._wishes, timeout=_CLOSE_TIMEOUT_SECONDS)
@@ -148,12 +163,12 @@ class ControlServer:
         except ConnectionError:
             raise  # the client left
         except web.HTTPException as refused:
-            return _refuse_http(request, refused)
+            return refuse_http(request, refused)
         except BlackholeError as error:
-            return _refuse(_kind_of(error), str(error))
+            return refuse(kind_of(error), str(error))
         except Exception as error:
             logger.exception("cannot answer %s %s", request.method, request.path)
-            return _refuse("internal", f"cannot answer {request.method} {request.path}: {error!r}")
+            return refuse("internal", f"cannot answer {request.method} {request.path}: {error!r}")
 
     def _admit(self, peer: Peer) -> None:
         if not self._access.allows(peer):
@@ -161,8 +176,8 @@ class ControlServer:
 
     async def _get_healthz(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        self._refuse_when_stopping()
-        return _answer({"status": "ok"})
+        self.refuse_when_stopping()
+        return answer({"status": "ok"})
 
     async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
@@ -170,20 +185,37 @@ class ControlServer:
 
     async def _get_host(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        return _answer(self._operations.host().to_json())
+        return answer(self._operations.host().to_json())
+
+    async def _get_cgroups(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        return answer({"unknown": self._operations.unknown_cgroups()})
+
+    async def _kill_cgroup(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ())
+        self.refuse_when_stopping()
+        return answer({"killed": await self._operations.kill_cgroup(request.match_info["name"])})
 
     async def _get_services(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        return _answer({"services": [info.to_json() for info in self._operations.services()]})
+        return answer({"services": [info.to_json() for info in self._operations.services()]})
 
     async def _get_service(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        return _answer(self._operations.service(request.match_info["name"]).to_json())
+        return answer(self._operations.service(request.match_info["name"]).to_json())
 
     async def _get_health(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         names = self._select(request.match_info["names"]) or self._operations.names()
-        return _answer({"services": {name: self._operations.health(name) for name in names}})
+        return answer({"services": {name: self._operations.health(name) for name in names}})
+
+    async def _get_endpoints(self, request: web.Request) -> web.StreamResponse:
+        check_known(request.query, ("service",))
+        endpoints, name = self._operations.endpoints(), request.query.get("service")
+        if name is not None:
+            self._check_name(name)
+            endpoints = {each: found for each, found in endpoints.items() if each == name}
+        return answer({"endpoints": endpoints})
 
     async def _get_samples(self, request: web.Request) -> web.StreamResponse:
         follow = parse_flag(request.query, "follow")
@@ -204,11 +236,11 @@ class ControlServer:
     async def _get_processes(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
         name = self._check_name(request.match_info["name"])
-        return _answer({"processes": self._operations.processes(name)})
+        return answer({"processes": self._operations.processes(name)})
 
     async def _get_why(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ())
-        return _answer(self._operations.why(self._check_name(request.match_info["name"])))
+        return answer(self._operations.why(self._check_name(request.match_info["name"])))
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         check_known(request.query, ("tail", "since", "stream", "follow"))
@@ -234,7 +266,7 @@ class ControlServer:
             return await self._streams.send(request, EVENT_STREAM, encode_events(events))
         newest = DEFAULT_EVENTS if after is None and tail is None else tail
         stored = self._read_events(service, after, newest)
-        return _answer({"events": [event.to_json() for event in stored]})
+        return answer({"events": [event.to_json() for event in stored]})
 
     def _find_beginning(
         self, request: web.Request, service: str | None, after: int | None, tail: int | None
@@ -267,7 +299,7 @@ class ControlServer:
         more = (parse_word(request.query, "dependents", Dependents) or Dependents.REFUSE,) if is_stop else ()
         await request.read()  # it has no meaning, but an endless one is refused
         names = self._select(request.match_info["names"])
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         peer = _peer_of(request)
         logger.info(
             "%s of %s asked for by user %d, pid %d", action, ", ".join(names) or "all", peer.uid, peer.pid
@@ -275,19 +307,22 @@ class ControlServer:
         if action == "reset":
             self._operations.reset(names)
         else:
-            names = await self._outlive(getattr(self._operations, action)(names, *more)) or names
+            names = await self.outlive(getattr(self._operations, action)(names, *more)) or names
         names = names or list(self._operations.names())
-        return _answer({"services": [self._operations.service(name).to_json() for name in names]})
+        return answer({"services": [self._operations.service(name).to_json() for name in names]})
 
-    async def _reload(self, request: web.Request) -> web.StreamResponse:
+    async def _upgrade(self, request: web.Request) -> web.StreamResponse:
+        """Refused, it is answered here; else by the next program, on a descriptor of its own."""
         check_known(request.query, ())
         await request.read()
-        self._refuse_when_stopping()
+        self.refuse_when_stopping()
         peer = _peer_of(request)
-        logger.info("reload asked for by user %d, pid %d", peer.uid, peer.pid)
-        return _answer(await self._outlive(self._operations.reload()))
+        logger.info("upgrade asked for by user %d, pid %d", peer.uid, peer.pid)
+        client = os.dup(request.get_extra_info("socket").fileno())
+        await self.outlive(self._operations.upgrade(client))
+        return AnsweredElsewhere(request)
 
-    async def _outlive(self, wish: Coroutine[Any, Any, T]) -> T:
+    async def outlive(self, wish: Coroutine[Any, Any, T]) -> T:
         """Wait for an operation that goes on when its client leaves."""
         task = asyncio.create_task(wish)
         self._wishes.add(task)
@@ -319,9 +354,18 @@ class ControlServer:
             raise UnknownServiceError(name, known)
         return name
 
-    def _refuse_when_stopping(self) -> None:
+    def refuse_when_stopping(self) -> None:
+        """Raise ControlError during the shutdown."""
         if self._operations.stopping:
             raise ControlError("stopping", "the supervisor is shutting down")
+
+    def peer_of(self, request: web.Request) -> Peer:
+        """Who asks. Raises ConnectionError where nobody does any more."""
+        return _peer_of(request)
+
+    def answer(self, value: Any) -> web.StreamResponse:
+        """The value as JSON."""
+        return answer(value)
 
 
 def _peer_of(request: web.Request) -> Peer:
@@ -329,36 +373,3 @@ def _peer_of(request: web.Request) -> Peer:
     if connection is None:
         raise ConnectionResetError("the client left")
     return read_peer(connection)
-
-
-def _answer(value: Any, status: int = 200) -> web.Response:
-    body = json.dumps(value).encode() + b"\n"
-    return web.Response(body=body, status=status, content_type="application/json")
-
-
-def _kind_of(error: BlackholeError) -> str:
-    """The word by which a program tells this error from others."""
-    if isinstance(error, ControlError):
-        return error.kind
-    if isinstance(error, UnknownServiceError):
-        return "unknown_service"
-    if isinstance(error, DependentsError):
-        return "dependents"
-    if isinstance(error, ConfigError):
-        return "invalid_config"
-    return "operation_failed" if isinstance(error, OperationError | IsolationError) else "internal"
-
-
-def _refuse(kind: str, message: str) -> web.Response:
-    return _answer({"error": {"kind": kind, "message": message}}, _STATUS_OF_KIND.get(kind, 500))
-
-
-def _refuse_http(request: web.Request, refused: web.HTTPException) -> web.Response:
-    """What the HTTP layer refused by itself, in our shape."""
-    message = f"cannot answer {request.method} {request.path}: {refused.reason}"
-    response = _refuse(_KIND_OF_STATUS.get(refused.status, "internal"), message)
-    if isinstance(refused, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(refused.allowed_methods))
-        response = _refuse("method_not_allowed", f"{request.path} takes {allowed}, not {request.method}")
-        response.headers["Allow"] = allowed
-    return response

@@ -76,6 +76,13 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NeverBegan:
+    """The supervisor ended before it let the run begin; nothing of the run is left."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class MainExited:
     """The main process has ended and others of its run live on."""
 
@@ -176,6 +183,7 @@ Event = (
     | StartRefused
     | SpawnSucceeded
     | SpawnFailed
+    | NeverBegan
     | MainExited
     | RunEnded
     | StopTimedOut

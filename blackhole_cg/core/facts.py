@@ -118,6 +118,7 @@ class ServiceInfo:
     tcp_port: int | None
     unix_socket: str | None
     instance_of: str | None
+    sockets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> kind, address, held
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     usage: Mapping[str, float | int | None] = field(default_factory=dict)
     last_exit: Mapping[str, Any] | None = None

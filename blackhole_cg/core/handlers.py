@@ -21,6 +21,7 @@ from blackhole_cg.core.events import (
     KillRun,
     MainChanged,
     MainExited,
+    NeverBegan,
     Ready,
     ResetRequested,
     RestartRequested,
@@ -125,6 +126,10 @@ def could_not_start(status: ServiceStatus, message: str, context: Context) -> St
     return follow_policy(failed, RunEnd(ExitStatus(), 0.0, error=message), context)
 
 
+def begin_again(status: ServiceStatus, event: NeverBegan, context: Context) -> Step:
+    return await_dependencies(status, status.cause, "the supervisor ended before the run began")
+
+
 def spawned(status: ServiceStatus, event: SpawnSucceeded, context: Context) -> Step:
     detail = f"pid {event.pid}"
     begun = replace(status, pid=event.pid, started_at=context.now, detail=detail, last_error=None)
@@ -169,9 +174,13 @@ def broken(status: ServiceStatus, event: Broken, context: Context) -> Step:
 
 
 def adopted(status: ServiceStatus, event: Adopted, context: Context) -> Step:
-    """A run goes on; whatever else was remembered of the service is in the status already."""
-    running = replace(status, state=State.RUNNING, desired=Desired.UP, pid=event.pid, ending=None)
-    return replace(running, started_at=event.started_at, detail=f"pid {event.pid} taken over"), ()
+    """A run goes on, or goes on being ended: in one step, or a crash amid two would forget the wish."""
+    held = replace(status, pid=event.pid, started_at=event.started_at)
+    if status.ending is None:
+        detail = f"pid {event.pid} taken over"
+        return replace(held, state=State.RUNNING, desired=Desired.UP, detail=detail), ()
+    timer = ArmTimer(Timer.STOP, context.spec.stop.timeout_seconds, status.run_id)
+    return replace(held, state=State.STOPPING), (SignalMain(), timer)
 
 
 def stop(status: ServiceStatus, event: StopRequested | RestartRequested, context: Context) -> Step:

@@ -5,7 +5,8 @@ Pure text and numbers: which file gets which bytes, in which order, and whether 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +67,47 @@ def cgroup_limits(limits: ResourceLimits, devices: Mapping[str, str]) -> tuple[L
         _limit("pids_max", limits.pids_max),
     ]
     return tuple(limit for limit in found if limit is not None)
+
+
+def lifted_limits(before: Mapping[str, object], after: Iterable[Limit]) -> tuple[Limit, ...]:
+    """What takes back limits that were asked for before and are not any more.
+
+    `before` is what was requested, by name; names that are no limits of a cgroup are passed over. Of io_max
+    only the devices are taken back that have no bound any more.
+    """
+    kept = {limit.name: limit for limit in after}
+    lifted = [
+        Limit(name, _FILES[name], _FILES[name].partition(".")[0], value, (text,))
+        for name, (value, text) in _UNSET.items()
+        if before.get(name) is not None and name not in kept
+    ]
+    bounds = str(before.get("io_max") or "").replace(", ", "\n")
+    devices = parse_io_max(bounds).keys() - parse_io_max(
+        "\n".join(kept["io_max"].writes if "io_max" in kept else ())
+    )
+    if devices:
+        unlimited = dict.fromkeys(devices, IO_MAX_UNLIMITED)
+        writes = tuple(render_io_max({device: IO_MAX_UNLIMITED}) for device in sorted(devices))
+        lifted.append(Limit("io_max", "io.max", "io", render_io_max(unlimited), writes))
+    return tuple(lifted)
+
+
+def is_lowered(limit: Limit, held: Value) -> bool:
+    """Whether a limit gives less than the kernel holds now; of what cannot be compared, True."""
+    match limit.file:
+        case "cpu.max":
+            return _cpu_share(limit.requested) < _cpu_share(held)
+        case "io.max":
+            asked, now = (parse_io_max(str(each).replace(", ", "\n")) for each in (limit.requested, held))
+            return any(
+                _amount(values[key]) < _amount(now.get(device, IO_MAX_UNLIMITED)[key])
+                for device, values in asked.items()
+                for key in IO_MAX_UNLIMITED
+            )
+        case "cpuset.cpus":
+            wanted, had = (parse_cpu_list(str(each)) for each in (limit.requested, held))
+            return bool(wanted) and not had <= wanted
+    return _amount(limit.requested) < _amount(held)
 
 
 def held_value(limit: Limit, text: str) -> Value:
@@ -203,6 +245,15 @@ def _whole_pages(value: Value, page_bytes: int) -> Value:
     return MAX if pages >= LARGEST_LONG // page_bytes else pages * page_bytes
 
 
+def _amount(value: Value) -> float:
+    return math.inf if value == MAX else float(value)
+
+
+def _cpu_share(text: Value) -> float:
+    quota, period = str(text).split()
+    return _amount(quota) / float(period)
+
+
 _FILES: Final = {
     "cpuset_cpus": "cpuset.cpus",
     "cpu_weight": "cpu.weight",
@@ -214,6 +265,20 @@ _FILES: Final = {
     "memory_max": "memory.max",
     "io_weight": "io.weight",
     "pids_max": "pids.max",
+}
+
+# What a new cgroup has, and what is written for it. An empty list of CPUs is that of the parent.
+_UNSET: Final[Mapping[str, tuple[Value, str]]] = {
+    "cpuset_cpus": ("", "\n"),
+    "cpu_weight": (100, "100"),
+    "cpu_max": (f"{MAX} {CPU_PERIOD_USEC}", f"{MAX} {CPU_PERIOD_USEC}"),
+    "memory_oom_group": (False, "0"),
+    "memory_low": (0, "0"),
+    "memory_swap_max": (MAX, MAX),
+    "memory_high": (MAX, MAX),
+    "memory_max": (MAX, MAX),
+    "io_weight": (100, "100"),
+    "pids_max": (MAX, MAX),
 }
 
 _BYTES: Final = _Codec(parse_number_or_max, _whole_pages)

@@ -28,6 +28,7 @@ from blackhole_cg.core.events import (
     KillRequested,
     MainChanged,
     MainExited,
+    NeverBegan,
     Ready,
     ResetRequested,
     RestartRequested,
@@ -62,7 +63,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STOPPED, RestartRequested): Transition(do.start, (_S.WAITING,)),
     (_S.STOPPED, ResetRequested): Transition(do.reset, (_S.STOPPED,)),
     (_S.STOPPED, StopRequested): Transition(do.stay_down, (_S.STOPPED,)),
-    (_S.STOPPED, Adopted): Transition(do.adopted, (_S.RUNNING,)),
+    (_S.STOPPED, Adopted): Transition(do.adopted, (_S.RUNNING, _S.STOPPING)),
     (_S.WAITING, StartRequested): Transition(do.want_up, (_S.WAITING,)),
     (_S.WAITING, RestartRequested): Transition(do.want_up, (_S.WAITING,)),
     (_S.WAITING, StopRequested): Transition(do.cancel_start, (_S.STOPPED,)),
@@ -75,6 +76,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], Transition]] = {
     (_S.STARTING, ResetRequested): Transition(do.reset, (_S.STARTING,)),
     (_S.STARTING, KillRequested): Transition(do.kill, (_S.STARTING,)),
     (_S.STARTING, SpawnSucceeded): Transition(do.spawned, (_S.STARTING, _S.RUNNING)),
+    (_S.STARTING, NeverBegan): Transition(do.begin_again, (_S.WAITING,)),
     (_S.STARTING, Ready): Transition(do.ready, (_S.RUNNING,)),
     (_S.STARTING, MainChanged): Transition(do.main_changed, (_S.STARTING,)),
     (_S.STARTING, EndsItself): Transition(do.ends_itself, (_S.STOPPING,)),
@@ -139,6 +141,7 @@ IGNORED: Final[dict[tuple[State, type[Event]], str]] = {
             StartTimedOut,
             HealthReported,
             Broken,
+            NeverBegan,
         )
     },
     **{
@@ -162,10 +165,12 @@ IGNORED: Final[dict[tuple[State, type[Event]], str]] = {
     (_S.STARTING, StopTimedOut): "no stop is under way",
     (_S.RUNNING, SpawnSucceeded): "reported once a run",
     (_S.RUNNING, SpawnFailed): "the run has begun",
+    (_S.RUNNING, NeverBegan): "the run has begun",
     (_S.RUNNING, StopTimedOut): "no stop is under way",
     (_S.RUNNING, Ready): _RUNS,
     (_S.RUNNING, StartTimedOut): "it has started",
     (_S.STOPPING, SpawnSucceeded): "the stop is already under way",
+    (_S.STOPPING, NeverBegan): "the run is ended like any other",
     **{
         (_S.STOPPING, event): "the run is ending already"
         for event in (Ready, EndsItself, StartTimedOut, HealthReported, Broken)

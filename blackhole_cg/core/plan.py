@@ -27,6 +27,11 @@ class Change:
     kind: ChangeKind
     keys: tuple[str, ...] = ()
 
+    @property
+    def changes_limits(self) -> bool:
+        """Whether limits of its live run have to be changed."""
+        return self.kind is ChangeKind.LIVE and any(key.startswith("resources.") for key in self.keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -62,8 +67,9 @@ _KEYS: Final = {
     "shutdown_timeout_seconds": "shutdown_timeout",
     "control_group": "control.group",
     "metrics_listen": "metrics.listen",
+    "port_range": "ports.range",
 }
-_DERIVED: Final = frozenset({"name", "config_hash", "config_path"})
+_DERIVED: Final = frozenset({"name", "config_hash", "config_path", "hidden"})
 
 DEFERRED: Final = frozenset({"isolation", "control_group", "metrics_listen"})
 """Fields of the runtime that hold when the supervisor itself is started again."""
@@ -94,15 +100,31 @@ def _kind(before: ServiceSpec, after: ServiceSpec) -> ChangeKind:
     return ChangeKind.LIVE if before.config_hash == after.config_hash else ChangeKind.RESTART
 
 
+def key_of(name: str) -> str:
+    """What the file calls a field of a service."""
+    return _KEYS.get(name, name)
+
+
+def service_fields(before: ServiceSpec, after: ServiceSpec) -> list[str]:
+    """The fields that differ and that somebody has written."""
+    names = [
+        each.name
+        for each in fields(ServiceSpec)
+        if each.name not in _DERIVED and _differs(before, after, each.name)
+    ]
+    if before.config_hash == after.config_hash and "limits" in names:
+        # It is only what is told to Go of the limits, to the next run.
+        return [name for name in names if name != "environment"]
+    return names
+
+
 def _service_keys(before: ServiceSpec, after: ServiceSpec) -> Iterator[str]:
-    for each in fields(ServiceSpec):
-        if each.name in _DERIVED or not _differs(before, after, each.name):
-            continue
-        key = _KEYS.get(each.name, each.name)
-        if each.name == "limits":
-            yield from (f"{key}.{name}" for name in _limit_keys(before.limits, after.limits))
-        elif each.name == "environment":
-            yield from (f"{key}.{name}" for name in _entries(before.environment, after.environment))
+    for name in service_fields(before, after):
+        key = key_of(name)
+        if name == "limits":
+            yield from (f"{key}.{limit}" for limit in _limit_keys(before.limits, after.limits))
+        elif name == "environment":
+            yield from (f"{key}.{entry}" for entry in _entries(before.environment, after.environment))
         else:
             yield key
 

@@ -6,9 +6,9 @@ A status is only good within the boot it was written in: its times are those of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from blackhole_cg.core.facts import ExitStatus, LimitState
 from blackhole_cg.core.restart import RestartHistory
@@ -30,15 +30,31 @@ class RunRecord:
     started_wall: str | None = None
     watchdog_seconds: float | None = None  # which the run may have changed
     limits: Mapping[str, LimitState] = field(default_factory=dict)
+    tcp_port: int | None = None
+    fifos: Mapping[str, str] = field(default_factory=dict)  # stream -> where the run writes it to
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an earlier supervisor left: the status of each service, and the runs it had not ended."""
+    """What an earlier supervisor left: the status of each service, and the runs it had not ended.
+
+    `run_ids` has the last number given to a run of each service, whatever else was forgotten.
+    """
 
     boot_id: str = ""
     statuses: Mapping[str, ServiceStatus] = field(default_factory=dict)
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
+    run_ids: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)  # what each service was given last
+
+
+def after_reboot(memory: Memory, boot_id: str) -> Memory:
+    """What still holds when the host has been started again: wishes, ports, and the numbers of runs."""
+    statuses = {
+        name: ServiceStatus(desired=status.desired, run_id=status.run_id)
+        for name, status in memory.statuses.items()
+    }
+    return Memory(boot_id, statuses, {}, memory.run_ids, memory.ports)
 
 
 def render_status(status: ServiceStatus) -> str:
@@ -47,16 +63,23 @@ def render_status(status: ServiceStatus) -> str:
 
 
 def parse_status(text: str) -> ServiceStatus:
-    """The status in such a text. Raises ValueError, KeyError or TypeError where it is none."""
+    """The status in such a text, also of another version of this program.
+
+    What is missing or has no meaning here is as if nothing were known of it; only the state, what is desired
+    and the number of the run must be there. Raises ValueError, KeyError or TypeError where one is not.
+    """
     data = _known(ServiceStatus, json.loads(text))
-    data["state"], data["desired"] = State(data["state"]), Desired(data["desired"])
-    data["cause"] = Reason(data["cause"])
-    data["health"] = Health(data.get("health", Health.UNKNOWN))
-    data["ending"] = Reason(data["ending"]) if data["ending"] is not None else None
-    history = data["history"]
-    data["history"] = RestartHistory(tuple(history["restarted_at"]), history["attempt"])
-    if data["last_exit"] is not None:
-        data["last_exit"] = _parse_last_exit(data["last_exit"])
+    data |= {
+        "state": State(data["state"]),
+        "desired": Desired(data["desired"]),
+        "run_id": int(data["run_id"]),
+    }
+    for name, parse in _LENIENT.items():
+        if data.get(name) is not None:
+            try:
+                data[name] = parse(data[name])
+            except (ValueError, KeyError, TypeError):
+                del data[name]
     return ServiceStatus(**data)
 
 
@@ -68,7 +91,8 @@ def render_run(run: RunRecord) -> str:
 def parse_run(text: str) -> RunRecord:
     """The run in such a text. Raises ValueError, KeyError or TypeError where it is none."""
     data = _known(RunRecord, json.loads(text))
-    data["limits"] = {name: LimitState(**state) for name, state in data["limits"].items()}
+    limits = data.get("limits", {})
+    data["limits"] = {name: LimitState(**_known(LimitState, state)) for name, state in limits.items()}
     return RunRecord(**data)
 
 
@@ -82,7 +106,33 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _parse_last_exit(data: dict[str, Any]) -> LastExit:
-    return LastExit(data["run_id"], ExitStatus(**data["status"]), Reason(data["reason"]), data["at"])
+    status = ExitStatus(**_known(ExitStatus, data["status"]))
+    return LastExit(data["run_id"], status, _parse_reason(data["reason"]), float(data["at"]))
+
+
+def _parse_reason(word: str) -> Reason:
+    """A word that only another version knows still says that there is a reason."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.UNKNOWN
+
+
+def _parse_history(data: dict[str, Any]) -> RestartHistory:
+    return RestartHistory(tuple(map(float, data["restarted_at"])), int(data["attempt"]))
+
+
+_LENIENT: Final[dict[str, Callable[[Any], Any]]] = {
+    "cause": _parse_reason,
+    "ending": _parse_reason,
+    "health": Health,
+    "history": _parse_history,
+    "last_exit": _parse_last_exit,
+    "pid": int,
+    "restarts": int,
+    "started_at": float,
+    "restart_at": float,
+}
 
 
 def _known(kind: type[Any], data: Any) -> dict[str, Any]:

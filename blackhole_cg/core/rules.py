@@ -88,6 +88,7 @@ class RuleState:
     known_at: float | None = None  # of the last sample that had a value
     broken_at: tuple[float, ...] = ()  # samples out of bounds, for rules that count them
     fired_at: float | None = None
+    is_broken: bool = False  # it has fired, and the value has not come back since
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,12 @@ def evaluate(rule: Rule, state: RuleState, sample: Sample) -> tuple[RuleState, B
         return state, None
     held_seconds = sample.taken_at - since
     breach = Breach(rule.spec, sample.run_id, value, rule.bound, since, held_seconds)
-    return replace(state, fired_at=sample.taken_at, broken_at=()), breach
+    return replace(state, fired_at=sample.taken_at, broken_at=(), is_broken=True), breach
+
+
+def has_recovered(before: RuleState, after: RuleState) -> bool:
+    """Whether the sample between these states has ended a breach of the same run."""
+    return before.is_broken and not after.is_broken and before.run_id == after.run_id
 
 
 def _observe(rule: Rule, state: RuleState, value: float, now: float) -> RuleState:
@@ -165,7 +171,9 @@ def _observe(rule: Rule, state: RuleState, value: float, now: float) -> RuleStat
             broken_at = (*broken_at, now)[-rule.spec.times :]
     elif not rule.is_beyond(value, rule.until):
         out_since = None
-    return replace(state, out_since=out_since, known_at=now, broken_at=broken_at)
+    is_back = not rule.is_beyond(value, rule.bound) and not rule.is_beyond(value, rule.until)
+    is_broken = state.is_broken and not is_back
+    return replace(state, out_since=out_since, known_at=now, broken_at=broken_at, is_broken=is_broken)
 
 
 def _broken_since(rule: Rule, state: RuleState, value: float, now: float) -> float | None:
@@ -187,10 +195,11 @@ def builtin_rules(limits: ResourceLimits, enforced: Mapping[str, LimitState]) ->
     """The rules that stand in for limits which this host cannot enforce: memory, by a restart.
 
     It takes two samples in a row, because one can be a passing peak that the kernel would have reclaimed.
+    Where the kernel holds another value, because a change of it was refused, that value is the limit.
     """
     memory_max = _number(limits.memory_max_bytes)
     state = enforced.get("memory_max")
-    if memory_max is None or state is None or state.enforced:
+    if memory_max is None or state is None or state.enforced or state.effective is not None:
         return ()
     return (
         RuleSpec(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from blackhole_cg.core.monitor_spec import MonitorSpec
 from blackhole_cg.core.probe_spec import NO_PROBES, ProbesSpec
-from blackhole_cg.core.words import Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
+from blackhole_cg.core.socket_spec import SocketSpec
+from blackhole_cg.core.words import Auto, Condition, Isolation, Max, Overcommit, RestartWhen, ServiceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class ServiceSpec:
     umask: int = 0o022
     log_level: str = "info"
     unix_socket: str | None = None
-    tcp_port: int | None = None
+    tcp_port: int | Auto | None = None  # auto: `core.ports.with_port` fills it in at the start of a run
+    sockets: tuple[SocketSpec, ...] = ()  # bound by the supervisor, handed to every run
     depends_on: Mapping[str, Condition] = field(default_factory=dict)
     limits: ResourceLimits = ResourceLimits()
     oom_score_adj: int = 0
@@ -115,7 +117,11 @@ class ServiceSpec:
     probes: ProbesSpec = NO_PROBES
     handed_config: str | None = None
     config_path: str | None = None
-    config_hash: str = ""  # of everything above that a run depends on
+    binary_sha256: str | None = None  # of the program: 64 hexadecimal digits, lower case
+    instance_of: str | None = None  # the template it was made from
+    discovered: bool = False  # it is in no file; its program was found
+    hidden: tuple[str, ...] = ()  # the fields that a variable went into, which may be secret
+    config_hash: str = ""  # of everything above that a run depends on and that cannot be changed under it
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,31 @@ class TcpAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoverySpec:
+    """Where programs are looked for that make services of their own."""
+
+    directory: str
+    interval_seconds: float | None = None  # None: only when the configuration is read
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from `low` to `high`, both of them among them."""
+
+    low: int = 30000
+    high: int = 31000
+
+    def __str__(self) -> str:
+        return f"{self.low}-{self.high}"
+
+    def __len__(self) -> int:
+        return self.high - self.low + 1
+
+    def __contains__(self, port: int) -> bool:
+        return self.low <= port <= self.high
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSpec:
     """What holds for the supervisor as a whole."""
 
@@ -140,11 +171,19 @@ class RuntimeSpec:
     control_group: str | None = None  # a group whose members may use the control socket
     memory_overcommit: Overcommit = Overcommit.WARN
     metrics_listen: TcpAddress | None = None  # on the loopback interface
+    discovery: DiscoverySpec | None = None
+    port_range: PortRange = PortRange()  # where the ports of services with `tcp_port: auto` come from
+    watch: bool = False  # reload when the files change
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorSpec:
-    """A whole configuration, resolved: the runtime and the services in file order."""
+    """A whole configuration, resolved: the runtime and the services in file order.
+
+    `notes` are sentences for a person: what was seen and is not wrong enough to refuse the configuration.
+    """
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
+    sources: tuple[str, ...] = ()  # the files it came from
+    notes: tuple[str, ...] = ()

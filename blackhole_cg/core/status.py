@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.restart import NO_HISTORY, RestartHistory
-from blackhole_cg.core.words import Desired, Health, Reason, State
+from blackhole_cg.core.words import LIVE_STATES, Desired, Health, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,13 @@ class ServiceStatus:
     health: Health = Health.UNKNOWN
     last_exit: LastExit | None = None
     last_error: str | None = None
+
+    @property
+    def holds_sockets(self) -> bool:
+        """Whether what was bound for the service stays bound: while it runs, and while it is wanted to.
+
+        Between two runs, and after restarting was given up, whoever connects waits for the next run. After
+        a stop, or once the service is done, whoever connects is to be refused at once.
+        """
+        wanted = self.desired is Desired.UP and self.state is not State.COMPLETED
+        return wanted or self.state in LIVE_STATES

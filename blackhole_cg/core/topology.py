@@ -27,6 +27,16 @@ class Topology:
         """Every service that needs `name`, directly or not."""
         return set(closure(self.required_by, [name])) - {name}
 
+    def groups(self, names: Iterable[str]) -> list[set[str]]:
+        """The named services in sets of which none needs a member of another, directly or not."""
+        groups: list[set[str]] = []
+        for name in names:
+            near = {name, *self.with_requirements([name]), *self.dependents(name)}
+            touched = [group for group in groups if not near.isdisjoint(group)]
+            groups = [group for group in groups if group not in touched]
+            groups.append({name}.union(*touched))
+        return groups
+
     def sort(self, names: Iterable[str]) -> list[str]:
         """The named services, in start order."""
         wanted = set(names)

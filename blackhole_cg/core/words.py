@@ -10,6 +10,11 @@ MAX: Final = "max"
 
 Max = Literal["max"]
 
+AUTO: Final = "auto"
+"""Any port of the range: which one is decided when the service starts."""
+
+Auto = Literal["auto"]
+
 
 class State(StrEnum):
     """Where a service is."""

@@ -1,4 +1,4 @@
-"""What a rule may do to a run without ending it: freeze it, take memory back, change its weights."""
+"""What a rule may do to a run's cgroup without ending the run: take memory back, change its weights."""
 
 from __future__ import annotations
 
@@ -19,20 +19,12 @@ SLICE_BYTES: Final = 4 * 2**20
 async def adjust(cgroup: Cgroup, action: Action) -> None:
     """Carry out an action that leaves the run alive. Raises CgroupError."""
     match action.kind:
-        case ActionKind.FREEZE:
-            cgroup.write("cgroup.freeze", "1")
         case ActionKind.RECLAIM:
             await _reclaim(cgroup, action.reclaim_bytes or 0)
         case ActionKind.WEIGHT:
             _set_weights(cgroup, action)
         case _:
             raise ValueError(f"not an adjustment: {action.kind}")
-
-
-def thaw(cgroup: Cgroup) -> None:
-    """Let a run that was frozen go on: it can take no signal but SIGKILL. Raises CgroupError."""
-    if cgroup.read("cgroup.freeze").strip() == "1":
-        cgroup.write("cgroup.freeze", "0")
 
 
 async def _reclaim(cgroup: Cgroup, amount_bytes: int) -> None:
@@ -51,6 +43,7 @@ def _set_weights(cgroup: Cgroup, action: Action) -> None:
     if action.cpu_weight is not None:
         cgroup.write("cpu.weight", str(action.cpu_weight))
     if action.io_weight is not None:
-        cgroup.write("io.weight", f"default {action.io_weight}")
+        if cgroup.has("io.weight") or not cgroup.has(BFQ_FILE):
+            cgroup.write("io.weight", f"default {action.io_weight}")
         if cgroup.has(BFQ_FILE):
             cgroup.write(BFQ_FILE, str(bfq_weight(action.io_weight)))

@@ -96,6 +96,28 @@ class Cgroup:
         """Whether the file exists here."""
         return os.access(file, os.F_OK, dir_fd=self._fd)
 
+    def mark(self, name: str) -> None:
+        """Set an extended attribute on the directory; it lasts as long as that. Raises CgroupError."""
+        try:
+            os.setxattr(self._fd, name, b"1")
+        except OSError as cause:
+            raise CgroupError("mark", self.path, cause.errno or 0) from cause
+
+    def is_marked(self, name: str) -> bool:
+        """Whether such a mark is there; False where there can be none."""
+        try:
+            return name in os.listxattr(self._fd)
+        except OSError:
+            return False
+
+    def unmark(self, name: str) -> None:
+        """Take a mark away; nothing happens when it is not there. Raises CgroupError."""
+        try:
+            os.removexattr(self._fd, name)
+        except OSError as cause:
+            if cause.errno != errno.ENODATA:
+                raise CgroupError("unmark", self.path, cause.errno or 0) from cause
+
     def open_file(self, file: str, flags: int) -> int:
         """A descriptor of a file, for the caller to close: to join the cgroup by, or to watch it."""
         try:
@@ -248,7 +270,7 @@ class Cgroup:
 
     def _error(self, operation: str, file: str, cause: OSError, value: str | None = None) -> CgroupError:
         """ENOENT is ambiguous: the cgroup is gone, or it lives and the file's controller is off."""
-        kind = CgroupError
+        kind = CgroupError if self._fd >= 0 else CgroupGoneError
         if cause.errno in (errno.ENOENT, errno.ENODEV):
             alive = os.access("cgroup.controllers", os.F_OK, dir_fd=self._fd)
             kind = ControllerMissingError if alive else CgroupGoneError

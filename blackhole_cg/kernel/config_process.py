@@ -7,19 +7,21 @@ and the supervisor's loop goes on meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import pickle
-import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, Final
 
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.errors import BlackholeError, ConfigError
-from blackhole_cg.kernel.own_process import python_command
+from blackhole_cg.errors import ConfigError, Diagnostic
+from blackhole_cg.kernel.question import Question, answer
+from blackhole_cg.kernel.resident import RESIDENT, Resident, answer_all
+from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
-_READ_BYTES = 1 << 20
+IDLE_SECONDS: Final = 15.0
+"""How long a process that reads is kept for the next list of instances."""
+
+_Said = tuple[SupervisorSpec, Snapshot] | list[Diagnostic]
 
 
 class ConfigProcess:
@@ -28,13 +30,20 @@ class ConfigProcess:
     Args:
         path: the configuration file.
         runtime_dir: the runtime directory it is resolved for.
+        provided: instances that are not in the files.
+        snapshot: files that are taken as they were; afterwards `snapshot` has all that were read.
     """
 
-    def __init__(self, path: Path, runtime_dir: Path) -> None:
-        self._path = path
-        command = python_command(__name__, str(path), str(runtime_dir))
-        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        self._pipe = cast(IO[bytes], self._child.stdout)
+    def __init__(
+        self,
+        path: Path,
+        runtime_dir: Path,
+        provided: tuple[dict[str, Any], ...] = (),
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self.snapshot = snapshot or Snapshot()
+        asked = (str(path), str(runtime_dir), provided, self.snapshot)
+        self._question = Question(__name__, asked, f"load {path}")
 
     def result(self) -> SupervisorSpec:
         """Wait for it.
@@ -43,9 +52,7 @@ class ConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        with self._pipe:
-            text = self._pipe.read()
-        return self._conclude(text)
+        return self._conclude(self._question.result())
 
     async def read(self) -> SupervisorSpec:
         """Wait for it while the loop goes on; whoever stops waiting ends the process.
@@ -54,54 +61,60 @@ class ConfigProcess:
             ConfigError: the configuration is wrong.
             BlackholeError: the process has died.
         """
-        text = bytearray()
-        os.set_blocking(self._pipe.fileno(), False)
-        try:
-            while chunk := await self._next_chunk():
-                text += chunk
-        except asyncio.CancelledError:
-            self._child.kill()
-            raise
-        finally:
-            self._pipe.close()
-            self._child.wait()
-        return self._conclude(bytes(text))
+        return self._conclude(await self._question.read())
 
-    async def _next_chunk(self) -> bytes:
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        descriptor = self._pipe.fileno()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        return os.read(descriptor, _READ_BYTES)
-
-    def _conclude(self, text: bytes) -> SupervisorSpec:
-        """What the process answered. Its exit status may be lost to whoever reaps strangers."""
-        self._child.wait()
-        try:
-            answer: SupervisorSpec | tuple[Any, ...] = pickle.loads(text)
-        except (EOFError, pickle.UnpicklingError):
-            raise BlackholeError(f"cannot load {self._path}: the process that reads it has died") from None
-        if isinstance(answer, tuple):
-            raise ConfigError(answer)
-        return answer
+    def _conclude(self, said: _Said) -> SupervisorSpec:
+        spec, self.snapshot = _concluded(said)
+        return spec
 
 
-def main(path: str, runtime_dir: str) -> None:
-    """Be that process: print the specification, or what is wrong, for `ConfigProcess` to read."""
-    from blackhole_cg.kernel.files import host_context, load
+class ResidentConfigProcess:
+    """Reads a configuration again and again: instances may come and go faster than a process begins."""
 
-    answer: SupervisorSpec | tuple[Any, ...]
+    def __init__(self, runtime_dir: Path) -> None:
+        self._runtime_dir = str(runtime_dir)
+        self._resident = Resident(__name__, "load the configuration", IDLE_SECONDS)
+
+    async def read(
+        self, path: Path, provided: tuple[dict[str, Any], ...], snapshot: Snapshot
+    ) -> tuple[SupervisorSpec, Snapshot]:
+        """The configuration with these instances, of the files in the snapshot; and all that was read.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            BlackholeError: the process has died.
+        """
+        asked = (str(path), self._runtime_dir, provided, snapshot)
+        return _concluded(await self._resident.ask(asked))
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        self._resident.close()
+
+
+def _concluded(said: _Said) -> tuple[SupervisorSpec, Snapshot]:
+    if isinstance(said, list):
+        raise ConfigError(said)
+    return said
+
+
+def reply(asked: tuple[str, str, tuple[dict[str, Any], ...], Snapshot]) -> _Said:
+    """In that process: the specification and all that it was read from, or what is wrong."""
+    from blackhole_cg.core.config.provided import provided_instances
+    from blackhole_cg.kernel.files import FileReader, host_context, load
+
+    path, runtime_dir, provided, snapshot = asked
+    reader = RememberingReader(FileReader(), snapshot)
+    context = host_context(runtime_dir, os.environ)
     try:
-        answer = load(path, os.environ, host_context(runtime_dir, os.environ))[1]
+        spec = load(path, os.environ, context, reader, provided_instances(provided))[1]
     except ConfigError as error:
-        answer = error.diagnostics
-    with os.fdopen(1, "wb") as pipe:
-        pickle.dump(answer, pipe, pickle.HIGHEST_PROTOCOL)
+        return list(error.diagnostics)
+    return spec, reader.snapshot
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:] == [RESIDENT]:
+        answer_all(reply)
+    else:
+        answer(reply)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 from blackhole_cg.core.facts import Usage
-from blackhole_cg.core.monitor_spec import Action
-from blackhole_cg.kernel.adjust import adjust, thaw
+from blackhole_cg.core.monitor_spec import Action, ActionKind
+from blackhole_cg.core.weights import DEFAULT_WEIGHT
+from blackhole_cg.errors import CgroupError
+from blackhole_cg.kernel.adjust import adjust
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
+from blackhole_cg.kernel.freezer import Freezer
 
 
 class Enclosure(Protocol):
@@ -48,6 +52,13 @@ class Enclosure(Protocol):
     def thaw(self) -> None:
         """Let them go on, if they are frozen. Raises KernelError."""
 
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold them for moments; None when there is nothing that could."""
+
+    def recover(self, keep_cpu_weight: bool) -> None:
+        """End what a supervisor that is gone did to them for a time. Raises KernelError."""
+
     async def remove(self) -> None:
         """Give the enclosure back. May be called again."""
 
@@ -62,6 +73,7 @@ class CgroupEnclosure:
         self._cgroup = cgroup
         self._path = path
         self._watch = watch
+        self._freezer = Freezer(cgroup)
         self._removed = False
 
     @property
@@ -111,13 +123,28 @@ class CgroupEnclosure:
 
     async def adjust(self, action: Action) -> None:
         """See `Enclosure`."""
-        if not self._removed:
+        if self._removed:
+            return
+        if action.kind is ActionKind.FREEZE:
+            self._freezer.freeze()
+        else:
             await adjust(self._cgroup, action)
 
     def thaw(self) -> None:
         """See `Enclosure`."""
         if not self._removed:
-            thaw(self._cgroup)
+            self._freezer.thaw()
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """See `Enclosure`."""
+        return None if self._removed else self._freezer
+
+    def recover(self, keep_cpu_weight: bool) -> None:
+        """See `Enclosure`. A configured weight is written by whoever writes the limits again."""
+        self._freezer.recover()
+        if not keep_cpu_weight and self._cgroup.has("cpu.weight"):
+            self._cgroup.write("cpu.weight", str(DEFAULT_WEIGHT))
 
     async def remove(self) -> None:
         """Remove the cgroup. Raises CgroupError when it is still in use after about a second."""
@@ -129,7 +156,9 @@ class CgroupEnclosure:
         self._cgroup.close()
 
     def release(self) -> None:
-        """See `Enclosure`."""
+        """See `Enclosure`. What is held for a moment only must not stay so without us."""
         if not self._removed:
+            with suppress(CgroupError):
+                self._freezer.let_go()
             self._removed = True
             self._cgroup.close()

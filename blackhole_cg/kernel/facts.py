@@ -19,6 +19,9 @@ CONTROLLERS: Final = ("cpu", "cpuset", "memory", "io", "pids")
 V1_NAMES: Final = {"io": "blkio"}
 KILL_SINCE: Final = (5, 14)
 OWN_DIRECTORY: Final = "blackhole-cg"
+LEAF: Final = "_supervisor"
+"""Below the root, where this process steps out of the way of the services' cgroups."""
+
 DELEGATE_MARKS: Final = ("user.delegate", "trusted.delegate")
 NO_LIMIT_IDS: Final = 4294967295
 
@@ -182,9 +185,9 @@ def _top_of_ours(point: Path, root: Path) -> Path:
 
 
 def _own_place(point: Path, own: Path) -> CgroupPlace:
-    if own == point:
+    if own in (point, point / OWN_DIRECTORY / LEAF):  # there already: executed anew, by an upgrade
         return CgroupPlace(point, own, point / OWN_DIRECTORY, point, None)
-    for directory in (own, own.parent):  # the parent: systemd's DelegateSubgroup= puts us into a leaf
+    for directory in (own, own.parent):  # the parent: DelegateSubgroup= of systemd, or we, chose a leaf
         if directory != point and _is_delegated(directory):
             return CgroupPlace(point, own, directory, directory, None)
     return CgroupPlace(

@@ -20,11 +20,13 @@ from blackhole_cg.core.config import (
     inspect_config,
     resolve,
 )
-from blackhole_cg.core.config.tree import KeyPath
+from blackhole_cg.core.config.tree import KeyPath, Sequence
 from blackhole_cg.core.config.yaml_text import MAX_FILE_BYTES
+from blackhole_cg.core.socket_spec import SocketKind
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.units import format_size, shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
+from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
 MAX_SOCKET_PATH_BYTES: Final = 107
 """Source: unix(7), sun_path is 108 bytes with its final NUL."""
@@ -82,13 +84,27 @@ def host_context(runtime_dir: str, environ: Mapping[str, str]) -> Context:
     return Context(str(Path.cwd()), str(Path(runtime_dir).absolute()), data_root)
 
 
-def load(path: str, environ: Mapping[str, str], context: Context) -> tuple[LoadedConfig, SupervisorSpec]:
+def load(
+    path: str,
+    environ: Mapping[str, str],
+    context: Context,
+    reader: RememberingReader | None = None,
+    provided: Sequence | None = None,
+) -> tuple[LoadedConfig, SupervisorSpec]:
     """The configuration in the file at `path`, checked against itself and against this host.
+
+    Args:
+        path: the main file.
+        environ: the variables.
+        context: what relative paths and names are resolved against.
+        reader: the files; those of this host when None.
+        provided: instances that are not in the files.
 
     Raises:
         ConfigError: with everything that is wrong, sorted by position.
     """
-    loaded, diagnostics = inspect_config(path, FileReader(), environ)
+    reader = reader or RememberingReader(FileReader(), Snapshot())
+    loaded, diagnostics = inspect_config(path, reader, environ, reader.scan, provided)
     if loaded is None:
         raise ConfigError(in_order(path, diagnostics))
     spec = resolve(loaded, context)
@@ -227,4 +243,20 @@ def _notify_socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagn
         yield loaded.diagnostic(("services", service.name, "type"), message)
 
 
-_CHECKS: Final = (_program, _accounts, _data_dir, _socket, _notify_socket)
+def _held_sockets(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+    for socket in service.sockets:
+        path: KeyPath = ("services", service.name, "sockets", socket.name)
+        length = len(os.fsencode(socket.address))
+        if socket.kind is SocketKind.UNIX and length > MAX_SOCKET_PATH_BYTES:
+            message = f"the path has {length} bytes (accepted: up to {MAX_SOCKET_PATH_BYTES})"
+            yield loaded.diagnostic((*path, "unix"), message)
+        for key, kind, account, find in (
+            ("owner", "user", socket.owner, _find_user),
+            ("group", "group", socket.group, _find_group),
+        ):
+            if account is not None and loaded.has_written((*path, key)) and find(account) is None:
+                shown = shorten(loaded.secrets.get((*path, key), account))
+                yield loaded.diagnostic((*path, key), f"there is no {kind} '{shown}' on this host")
+
+
+_CHECKS: Final = (_program, _accounts, _data_dir, _socket, _notify_socket, _held_sockets)

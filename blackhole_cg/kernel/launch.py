@@ -7,8 +7,9 @@ import errno
 import os
 import resource
 import signal
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,10 @@ from blackhole_cg.errors import CgroupError, SpawnError
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.emptiness import EmptinessWatch
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
+from blackhole_cg.kernel.held_sockets import HeldSockets
 from blackhole_cg.kernel.identity import Identity, resolve_identity
+from blackhole_cg.kernel.inherited import FIRST_FD, lift
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.limit_writer import LimitWriter
 from blackhole_cg.kernel.notify_socket import NotifySocket
 from blackhole_cg.kernel.own_process import Abilities, OwnProcess, caught_signals
@@ -34,7 +38,9 @@ from blackhole_cg.kernel.run import Birth, LinuxRun
 from blackhole_cg.kernel.scope import ProcessScope, started_ticks
 from blackhole_cg.kernel.service_files import find_program, prepare_data_dir, write_handed_config
 from blackhole_cg.kernel.spawn import Report, Spawned, fork_child
+from blackhole_cg.kernel.start_marks import StartMarks
 from blackhole_cg.kernel.tree import CgroupTree
+from blackhole_cg.kernel.verified import VerifiedProgram
 
 OOM_SCORE: Final = "oom_score_adj"
 DISCARD_TRIES: Final = 10
@@ -65,11 +71,15 @@ class Launcher:
     children: Children
     watch: EmptinessWatch
     make_steps: StepTable
+    sockets: HeldSockets
+    marks: StartMarks | None = None  # None: nobody will ask whether what is launched has begun
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as passing:
             prepared = self._prepare(spec)
+            sockets = self.sockets.prepare(spec, prepared.identity)
+            prepared.environment.update(_listen_environment(sockets))
             prepare_data_dir(spec, prepared.identity, self.abilities.identity)
             config_file = write_handed_config(spec, prepared.identity, self.abilities.identity)
             if config_file is not None:
@@ -79,9 +89,11 @@ class Launcher:
                 undo.callback(notify_socket.close)
             cgroup = self._make_cgroup(spec, undo)
             limits = self.limit_writer.apply(spec, cgroup)
-            report = _attempt(spec.name, "make a pipe", Report)
+            report = _attempt(spec.name, "make a pipe", partial(Report, FIRST_FD + len(sockets)))
             undo.callback(report.close)
-            descriptors = self._descriptors(prepared, cgroup, passing, report)
+            if self.marks is not None:
+                undo.callback(self.marks.remove, spec.name)
+            descriptors = self._descriptors(prepared, cgroup, passing, report, sockets.values())
             steps = self.make_steps(prepared, descriptors)
             promised = self._promised(spec, prepared)
             spawned = fork_child(spec.name, steps, report, prepared.caught_signals)
@@ -97,10 +109,16 @@ class Launcher:
                 limits=limits | promised,
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
+                changer=self.limit_changer(cgroup),
                 notify_socket=notify_socket,
+                unmark=partial(self.marks.remove, spec.name) if self.marks else bool,
             )
             undo.pop_all()
         return LinuxRun(birth)
+
+    def limit_changer(self, cgroup: Cgroup | None) -> LimitChanger | None:
+        """What changes the limits of a run in this cgroup."""
+        return None if cgroup is None else LimitChanger(self.limit_writer, cgroup)
 
     def make_notify_socket(self, spec: ServiceSpec, owner: Identity) -> NotifySocket | None:
         """Where a run says that it is ready; None for one that is not asked to. Raises SpawnError."""
@@ -124,9 +142,10 @@ class Launcher:
         if any(b"=" in key or not key for key in environment):
             raise SpawnError(spec.name, "prepare its environment", detail="a name is empty or contains '='")
         identity = resolve_identity(spec, self.abilities.identity)
+        program = _encoded(spec, find_program(spec))
         return Preparation(
             name=spec.name,
-            program=_encoded(spec, find_program(spec)),
+            program=program,
             argv=tuple(_encoded(spec, word) for word in spec.argv),
             environment=environment,
             working_directory=os.fsdecode(_encoded(spec, spec.data_dir)),
@@ -141,6 +160,7 @@ class Launcher:
             may_limit_capabilities=self.abilities.may_limit_capabilities,
             last_capability=self.abilities.last_capability,
             caught_signals=caught_signals(),
+            verified=None if spec.binary_sha256 is None else VerifiedProgram(program, spec.binary_sha256),
         )
 
     def _make_cgroup(self, spec: ServiceSpec, undo: contextlib.ExitStack) -> Cgroup | None:
@@ -169,12 +189,19 @@ class Launcher:
             existing.close()
 
     def _descriptors(
-        self, prepared: Preparation, cgroup: Cgroup | None, passing: contextlib.ExitStack, report: Report
+        self,
+        prepared: Preparation,
+        cgroup: Cgroup | None,
+        passing: contextlib.ExitStack,
+        report: Report,
+        sockets: Collection[socket.socket],
     ) -> Descriptors:
         """Open what the child takes along; `passing` closes our copies once the fork is done."""
 
+        floor = FIRST_FD + len(sockets)  # the numbers below it are the sockets' in the child
+
         def keep(step: str, opening: Callable[[], int]) -> int:
-            descriptor = _attempt(prepared.name, step, opening)
+            descriptor = _attempt(prepared.name, step, lambda: lift(opening(), floor))
             passing.callback(os.close, descriptor)
             return descriptor
 
@@ -185,12 +212,18 @@ class Launcher:
         procs = None
         if cgroup is not None:
             procs = keep("open its cgroup", partial(cgroup.open_file, "cgroup.procs", os.O_WRONLY))
+        mark = self.marks.make(prepared.name) if self.marks else None
+        if mark is not None:
+            passing.callback(os.close, mark)
         return Descriptors(
             stdin=self.own_process.null_fd,
             stdout=fifo(Stream.STDOUT),
             stderr=fifo(Stream.STDERR),
             cgroup_procs=procs,
             announce=report.announce,
+            sockets=tuple(keep("pass its sockets", partial(os.dup, each.fileno())) for each in sockets),
+            wait=report.permission.wait,
+            mark=mark,
         )
 
     def _enclosure(self, spec: ServiceSpec, cgroup: Cgroup | None, pid: int) -> Enclosure:
@@ -215,6 +248,13 @@ class Launcher:
             score = self.abilities.oom_score_adj if obstacle else spec.oom_score_adj
             states[OOM_SCORE] = LimitState(spec.oom_score_adj, score, obstacle is None, obstacle)
         return states
+
+
+def _listen_environment(sockets: Collection[str]) -> dict[bytes, bytes]:
+    """All but LISTEN_PID. Source: sd_listen_fds(3)."""
+    if not sockets:
+        return {}
+    return {b"LISTEN_FDS": str(len(sockets)).encode(), b"LISTEN_FDNAMES": ":".join(sockets).encode()}
 
 
 def _read_limits(promised: Mapping[str, LimitState], pid: int) -> dict[str, LimitState]:

@@ -38,13 +38,13 @@ class LimitWriter:
 
     def problems(self, spec: ServiceSpec) -> list[LimitProblem]:
         """Each limit that is promised and cannot be kept here, as far as can be told without trying."""
-        limits, bad_devices = self._limits(spec)
+        limits, bad_devices = self.limits(spec)
         found = []
         if self.facts.cgroup_root is None:
             reason = self.facts.cgroup_problem or "there is no place for it"
             found.append(LimitProblem(spec.name, "no cgroup can be made", None, reason))
         for limit in limits:
-            obstacle = self._obstacle(limit, bad_devices)
+            obstacle = self.obstacle(limit, bad_devices)
             if obstacle is not None and limit.promised:
                 found.append(LimitProblem(spec.name, limit.name, limit.requested, obstacle))
         return found
@@ -55,23 +55,33 @@ class LimitWriter:
         Raises:
             SpawnError: with `isolation: required`, for the first promised limit that is not in force.
         """
-        limits, bad_devices = self._limits(spec)
+        limits, bad_devices = self.limits(spec)
         states: dict[str, LimitState] = {}
         for limit in limits:
-            reason = self._obstacle(limit, bad_devices)
+            reason = self.obstacle(limit, bad_devices)
             state = LimitState(limit.requested, reason=reason)
             if reason is None and cgroup is not None:
-                state = self._enforce(limit, cgroup)
+                state = self.enforce(limit, cgroup)
             if not state.enforced and limit.promised and self.isolation is Isolation.REQUIRED:
                 raise SpawnError(
                     spec.name, f"set {limit.name} to {limit.requested}", detail=state.reason or ""
                 )
-            if limit.name == "io_weight" and state.enforced:
-                state = self._heeded(state, int(limit.requested))
-            states[limit.name] = state
+            states[limit.name] = self.heeded(limit, state)
         return states
 
-    def _limits(self, spec: ServiceSpec) -> tuple[tuple[Limit, ...], dict[str, str]]:
+    def restore(
+        self, spec: ServiceSpec, cgroup: Cgroup, known: Mapping[str, LimitState]
+    ) -> dict[str, LimitState]:
+        """Write the limits once more that `spec` and an earlier write agree on; what came of each of them."""
+        limits, bad_devices = self.limits(spec)
+        states = {}
+        for limit in limits:
+            agreed = limit.name in known and known[limit.name].requested == limit.requested
+            if agreed and self.obstacle(limit, bad_devices) is None:
+                states[limit.name] = self.heeded(limit, self.enforce(limit, cgroup))
+        return states
+
+    def limits(self, spec: ServiceSpec) -> tuple[tuple[Limit, ...], dict[str, str]]:
         """The limits, and what is wrong with the devices of io_max."""
         devices, problems = self._devices(spec.limits)
         try:
@@ -91,7 +101,7 @@ class LimitWriter:
                 problems[bound.device] = str(cause)
         return devices, problems
 
-    def _obstacle(self, limit: Limit, bad_devices: Mapping[str, str]) -> str | None:
+    def obstacle(self, limit: Limit, bad_devices: Mapping[str, str]) -> str | None:
         """Why the limit cannot even be tried."""
         if self.facts.cgroup_root is None:
             return self.facts.cgroup_problem or "no cgroup can be made"
@@ -102,12 +112,13 @@ class LimitWriter:
             return "; ".join(bad_devices.values())
         return None
 
-    def _enforce(self, limit: Limit, cgroup: Cgroup) -> LimitState:
+    def enforce(self, limit: Limit, cgroup: Cgroup) -> LimitState:
+        """Write one, and say what the kernel holds then; a refusal is the reason in the answer."""
         try:
             if limit.name == "io_weight":
                 return self._enforce_io_weight(limit, cgroup)
             state = self._write_and_verify(limit, cgroup)
-            if limit.name == "cpuset_cpus" and state.enforced:
+            if limit.name == "cpuset_cpus" and limit.requested and state.enforced:
                 return _narrowed(state, cgroup)
             return state
         except CgroupError as cause:
@@ -127,13 +138,16 @@ class LimitWriter:
             return LimitState(limit.requested, held, reason=reason)
         return LimitState(limit.requested, held, enforced=True)
 
-    def _heeded(self, state: LimitState, weight: int) -> LimitState:
-        """A weight that the kernel holds moves nothing unless a disk's scheduler or io.cost heeds it.
+    def heeded(self, limit: Limit, state: LimitState) -> LimitState:
+        """The same; of io_weight, whether anything heeds it.
 
-        That is the host's set-up and not a refused limit, so it is told and never prevents a start.
+        A weight that the kernel holds moves nothing unless a disk's scheduler or io.cost heeds it. That is
+        the host's set-up and not a refused limit, so it is told and never prevents a start.
         """
+        if limit.name != "io_weight" or not state.enforced:
+            return state
         reason = describe_mechanisms(self.io_weights)
-        if BFQ in self.io_weights.values() and weight > BFQ_LARGEST_WEIGHT:
+        if BFQ in self.io_weights.values() and int(limit.requested) > BFQ_LARGEST_WEIGHT:
             reason += f"; the most that BFQ takes is {BFQ_LARGEST_WEIGHT}"
         return replace(state, enforced=any(self.io_weights.values()), reason=reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -36,6 +37,20 @@ def python_command(module: str, *arguments: str) -> list[str]:
     """
     place = str(Path(__file__).parents[2])
     return [sys.executable, "-P", "-c", _RUN_MODULE, place, module, *arguments]
+
+
+def own_command(*arguments: str) -> list[str]:
+    """A command that runs this very program again, by the name by which it was started.
+
+    An installation switches that name to a newer version, beside the one that runs; a module is found where
+    this package is.
+    """
+    main = sys.modules["__main__"].__spec__
+    if main is not None:  # python -m
+        return python_command(main.name, *arguments)
+    program = Path(sys.argv[0]).absolute()
+    interpreter = [sys.executable] if program.is_file() and not os.access(program, os.X_OK) else []
+    return [*interpreter, str(program), *arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,15 @@ class OwnProcess:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.nofile_before)
         prctl.set_name(self._name_before)
         prctl.set_child_subreaper(self._subreaper_before)
+
+
+def settle_memory() -> None:
+    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
+
+    Each round writes to every object it looks at; after a fork each such page has to be copied.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def caught_signals() -> tuple[int, ...]:

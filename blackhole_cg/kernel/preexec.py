@@ -20,7 +20,9 @@ import prctl
 
 from blackhole_cg.core.spec import SecuritySpec
 from blackhole_cg.kernel.identity import Identity
+from blackhole_cg.kernel.inherited import FIRST_FD
 from blackhole_cg.kernel.rlimits import Rlimit
+from blackhole_cg.kernel.verified import NotThatProgramError, VerifiedProgram
 
 PR_CAPBSET_DROP: Final = 24
 PR_CAP_AMBIENT: Final = 47
@@ -50,6 +52,9 @@ class Descriptors:
     stderr: int
     cgroup_procs: int | None  # cgroup.procs of the service's cgroup, for writing
     announce: Callable[[], object] = bool  # says "exec is next" to the parent
+    sockets: tuple[int, ...] = ()  # from 3 on; everything else here has a number past theirs
+    wait: Callable[[], object] = bool  # returns when the parent has stored who the child is
+    mark: int | None = None  # the file to empty when the run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class Preparation:
     may_limit_capabilities: bool  # CAP_SETPCAP
     last_capability: int
     caught_signals: tuple[int, ...]  # those with a handler, or ignored
+    verified: VerifiedProgram | None = None  # the program, where its sum is to be verified
 
 
 def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step, ...]:
@@ -81,6 +87,9 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
         Step("name the process", partial(prctl.set_name, f"bh:{prepared.name}")),
         Step("connect stdin, stdout and stderr", partial(_connect, descriptors)),
         *_cgroup_steps(descriptors),
+        Step("wait until it is recorded", partial(_begin, descriptors)),
+        *_socket_steps(prepared, descriptors),  # from here on their numbers are not those of anything else
+        *_verification_steps(prepared),
         *_rlimit_and_oom_steps(prepared),
         *_bounding_steps(prepared),
         *_no_new_privileges_steps(prepared.security),
@@ -94,8 +103,8 @@ def preexec_steps(prepared: Preparation, descriptors: Descriptors) -> tuple[Step
     )  # fmt: skip
 
 
-def perform(steps: Sequence[Step], report: Callable[[int, int], object]) -> NoReturn:
-    """Child side: perform the steps; on the first that fails report (index, errno) and end.
+def perform(steps: Sequence[Step], report: Callable[..., object]) -> NoReturn:
+    """Child side: perform the steps; on the first that fails report (index, errno[, detail]) and end.
 
     Never returns and never lets an exception out: above us is the parent's code.
     """
@@ -105,6 +114,8 @@ def perform(steps: Sequence[Step], report: Callable[[int, int], object]) -> NoRe
             step.action()
     except OSError as cause:
         report(index, cause.errno or errno.EINVAL)
+    except NotThatProgramError as refusal:
+        report(index, 0, str(refusal))
     except MemoryError:
         report(index, errno.ENOMEM)
     except BaseException:
@@ -125,6 +136,21 @@ def _cgroup_steps(descriptors: Descriptors) -> list[Step]:
     if descriptors.cgroup_procs is None:
         return []
     return [Step("join its cgroup", partial(os.write, descriptors.cgroup_procs, b"0"))]
+
+
+def _verification_steps(prepared: Preparation) -> list[Step]:
+    """As ourselves, and before the rlimits: whoever runs the program need not be able to read it."""
+    if prepared.verified is None:
+        return []
+    phrase = f"verify the SHA-256 of {os.fsdecode(prepared.program)}"
+    return [Step(phrase, prepared.verified.verify)]
+
+
+def _socket_steps(prepared: Preparation, descriptors: Descriptors) -> list[Step]:
+    """Before the rlimits: a low RLIMIT_NOFILE would forbid the numbers. Source: sd_listen_fds(3)."""
+    if not descriptors.sockets:
+        return []
+    return [Step("pass its sockets", partial(_pass_sockets, descriptors.sockets, prepared.environment))]
 
 
 def _rlimit_and_oom_steps(prepared: Preparation) -> list[Step]:
@@ -200,6 +226,20 @@ def _connect(descriptors: Descriptors) -> None:
     os.dup2(descriptors.stderr, 2)
 
 
+def _pass_sockets(sockets: Sequence[int], environment: dict[bytes, bytes]) -> None:
+    """Only the child knows the number that says whom they are for."""
+    for number, descriptor in enumerate(sockets, FIRST_FD):
+        os.dup2(descriptor, number)
+    environment[b"LISTEN_PID"] = str(os.getpid()).encode()
+
+
+def _begin(descriptors: Descriptors) -> None:
+    """Before the limits and the user of the service hold, which may forbid to touch the mark."""
+    descriptors.wait()
+    if descriptors.mark is not None:
+        os.ftruncate(descriptors.mark, 0)
+
+
 def _set_rlimit(number: int, limits: tuple[int, int]) -> None:
     """By prlimit on ourselves: setrlimit of the standard library hides the error number of a refusal."""
     resource.prlimit(0, number, limits)
@@ -235,6 +275,8 @@ def _reset_signals(caught: Sequence[int]) -> None:
 
 def _execute(prepared: Preparation, announce: Callable[[], object]) -> None:
     announce()
+    if prepared.verified is not None:
+        prepared.verified.execute(prepared.argv, prepared.environment)
     os.execve(prepared.program, prepared.argv, prepared.environment)
 
 

@@ -72,7 +72,7 @@ class ProbeCommands:
             raise SpawnError(spec.name, "run it", detail="the last one was killed and is still there")
         output = _Output()
         try:
-            run = replace(self._launcher, outputs=output).launch(self._beside(spec, argv))
+            run = replace(self._launcher, outputs=output, marks=None).launch(self._beside(spec, argv))
             output.listen()
         except BaseException:
             output.close()
@@ -113,7 +113,7 @@ class ProbeCommands:
         name = f"{CGROUP_PREFIX}{spec.name}-{next(self._numbers)}"
         environment = {key: text for key, text in spec.environment.items() if key not in NOTIFY_VARIABLES}
         environment[MARK] = name
-        ours = replace(spec, handed_config=None, notify_socket=None)
+        ours = replace(spec, handed_config=None, notify_socket=None, binary_sha256=None, sockets=())
         return replace(ours, name=name, argv=argv, environment=environment, limits=LIMITS)
 
     async def _end(self, run: LinuxRun, key: tuple[str, tuple[str, ...]]) -> None:

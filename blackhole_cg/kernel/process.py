@@ -10,10 +10,11 @@ import os
 import signal
 
 from blackhole_cg.core.facts import ExitStatus
+from blackhole_cg.kernel.exit_status import ForeignExits
 
 
 class MainProcess:
-    """A child of ours from fork to reaping; or one taken over, whose exit status nobody can tell us."""
+    """A child of ours from fork to reaping; or one that is not, whose exit status others must tell us."""
 
     def __init__(self, pid: int, pidfd: int, children: Children) -> None:
         self.pid = pid
@@ -24,6 +25,13 @@ class MainProcess:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(pidfd, self._on_exit)
         children.known[pid] = self
+
+    @classmethod
+    def taken_over(cls, pid: int, pidfd: int, children: Children) -> MainProcess:
+        """One that we did not fork, or not in this life: it may be our child nevertheless."""
+        if not is_child(pidfd):
+            children.foreign.expect(pid, pidfd)
+        return cls(pid, pidfd, children)
 
     async def exited(self) -> ExitStatus:
         """Wait for the end. May be awaited by many, cancelled, and awaited again."""
@@ -42,7 +50,7 @@ class MainProcess:
 
     def beside(self, pid: int, pidfd: int) -> MainProcess:
         """Another process, held in the same way."""
-        return MainProcess(pid, pidfd, self._children)
+        return MainProcess.taken_over(pid, pidfd, self._children)
 
     def deliver(self, status: ExitStatus) -> None:
         """Take the exit status, by whichever way it was learnt; the first one counts."""
@@ -56,6 +64,7 @@ class MainProcess:
         """Let go of the process, whatever it does from now on."""
         if self._pidfd >= 0:
             self._children.known.pop(self.pid, None)
+            self._children.foreign.forget(self.pid)
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
@@ -66,17 +75,22 @@ class MainProcess:
         try:
             result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            self.deliver(ExitStatus())  # reaped by somebody else: how it ended is not known
+            self._loop.remove_reader(self._pidfd)  # it stays readable
+            self._children.foreign.ended(self.pid, self._pidfd, self.deliver)
             return
         if result is not None:
             self.deliver(_exit_status(result))
 
 
 class Children:
-    """The children of this process: the main processes, and the strangers that fell to us."""
+    """The children of this process: the main processes, and the strangers that fell to us.
 
-    def __init__(self) -> None:
+    `foreign` tells how main processes ended that are not our children.
+    """
+
+    def __init__(self, foreign: ForeignExits | None = None) -> None:
         self.known: dict[int, MainProcess] = {}
+        self.foreign = foreign or ForeignExits()
         self.strangers_total = 0
 
     def reap_strangers(self) -> int:
@@ -99,6 +113,15 @@ class Children:
                 reaped += 1
         self.strangers_total += reaped
         return reaped
+
+
+def is_child(pidfd: int) -> bool:
+    """Whether a process is our child, be it alive or ended."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _exit_status(result: os.waitid_result) -> ExitStatus:

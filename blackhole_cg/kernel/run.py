@@ -11,8 +11,12 @@ from pathlib import Path
 
 from blackhole_cg.core.facts import ExitStatus, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
-from blackhole_cg.errors import SpawnError
+from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.weights import show_weight
+from blackhole_cg.errors import KernelError, SpawnError
 from blackhole_cg.kernel.enclosure import Enclosure
+from blackhole_cg.kernel.freezer import Freezer
+from blackhole_cg.kernel.limit_change import LimitChanger
 from blackhole_cg.kernel.notify_socket import MESSAGES_LEFT_BEHIND, NotifySocket
 from blackhole_cg.kernel.preexec import Step
 from blackhole_cg.kernel.process import MainProcess
@@ -32,9 +36,11 @@ class Birth:
     started_ticks: int
     limits: Mapping[str, LimitState]
     config_file: Path | None
+    unmark: Callable[[], object] = bool  # removes what says whether it may have begun
     notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
     steps: Sequence[Step] = ()
+    changer: LimitChanger | None = None  # None: there is no cgroup
     read_limits: Callable[[int], Mapping[str, LimitState]] = lambda pid: {}  # of a process past exec
 
 
@@ -49,6 +55,7 @@ class LinuxRun:
         self._has_refused = False
         self._enclosure = birth.enclosure
         self._limits = dict(birth.limits)
+        self._configured = dict(birth.limits)  # the same, but for what rules have changed
         self._exit: ExitStatus | None = None
         self._cgroup = birth.enclosure.path
 
@@ -72,17 +79,33 @@ class LinuxRun:
         """Every limit asked for; the effective rlimits are known once `executed` has returned."""
         return self._limits
 
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all or none of them; why not, if not."""
+        if self._birth.changer is None:
+            return ()
+        before = self._configured
+        changed = await self._birth.changer.change(spec, before, force)
+        by_rules = {name: state for name, state in self._limits.items() if state != before.get(name)}
+        self._configured = dict(changed.states)
+        kept = {
+            name: state for name, state in by_rules.items() if before.get(name) == changed.states.get(name)
+        }
+        self._limits = {**changed.states, **kept}
+        return changed.problems
+
     async def executed(self) -> None:
-        """Return once exec has succeeded.
+        """Let the child go on, and return once exec has succeeded.
 
         Raises:
             SpawnError: a preexec step failed, or the child died before exec; nothing of the run is left.
         """
         if self._birth.report is None:
             return
+        self._birth.report.permission.give()
         reached, failure = await self._birth.report.outcome()
         if reached and failure is None:
-            self._limits |= self._birth.read_limits(self.pid)
+            self._configured |= self._birth.read_limits(self.pid)
+            self._limits |= self._configured
             return
         status = await self._process.exited()
         await self.close()
@@ -90,8 +113,8 @@ class LinuxRun:
             raise SpawnError(
                 self._birth.service, "reach exec", detail=f"the child ended before it ({status})"
             )
-        index, code = failure
-        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code)
+        index, code, detail = failure
+        raise SpawnError(self._birth.service, self._birth.steps[index].phrase, code, detail)
 
     async def exited(self) -> ExitStatus:
         """Wait for the main process to end; whether memory was the reason is asked of the cgroup."""
@@ -131,7 +154,7 @@ class LinuxRun:
     def follow(self, pid: int) -> bool:
         """Take another process of the run for its main process; whether there is such a process.
 
-        How it ends is known only where it is our child. One that was followed before is held still.
+        One that was followed before is held still.
         """
         if pid == self.pid or self._exit is not None:
             return False
@@ -182,10 +205,32 @@ class LinuxRun:
     async def adjust(self, action: Action) -> None:
         """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
         await self._enclosure.adjust(action)
+        for name, weight in (("cpu_weight", action.cpu_weight), ("io_weight", action.io_weight)):
+            if weight is not None:
+                self._show_weight(name, weight)
+
+    def recover(self, spec: ServiceSpec) -> None:
+        """End what an earlier supervisor did to the run for a time: a hold, a weight changed by a rule."""
+        try:
+            self._enclosure.recover(keep_cpu_weight=spec.limits.cpu_weight is not None)
+        except KernelError as error:
+            log.error("%s: %s", spec.name, error)
+
+    def _show_weight(self, name: str, weight: int) -> None:
+        state = show_weight(self._configured.get(name), weight)
+        if state is None:
+            self._limits.pop(name, None)
+        else:
+            self._limits[name] = state
 
     def thaw(self) -> None:
         """Let the run go on, if it is frozen. Raises KernelError."""
         self._enclosure.thaw()
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None without a cgroup."""
+        return self._enclosure.freezer
 
     def usage(self) -> Usage:
         """What the run uses now."""
@@ -206,6 +251,7 @@ class LinuxRun:
             self._birth.report.close()
         if self._birth.config_file is not None:
             self._birth.config_file.unlink(missing_ok=True)
+        self._birth.unmark()
 
     def detach(self) -> None:
         """Close every descriptor; the processes, their cgroup and their files stay."""

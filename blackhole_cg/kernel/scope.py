@@ -114,6 +114,14 @@ class ProcessScope:
     def thaw(self) -> None:
         """See `Enclosure`: nothing is ever frozen."""
 
+    @property
+    def freezer(self) -> None:
+        """See `Enclosure`."""
+        return None
+
+    def recover(self, keep_cpu_weight: bool) -> None:
+        """See `Enclosure`: nothing is ever held or changed."""
+
     async def remove(self) -> None:
         """See `Enclosure`: nothing to give back, but it must be empty. Raises KernelError with EBUSY."""
         if self.populated():

@@ -12,13 +12,15 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_SECONDS: Final = 5.0
+KEEP_SECONDS: Final = 1.0
 
 
 class ServiceManager:
@@ -57,16 +59,40 @@ class ServiceManager:
 
     def tell(self, **facts: str | int) -> None:
         """Send KEY=VALUE for each fact; what cannot be sent is not worth failing for."""
+        try:
+            self._send(facts)
+        except OSError as cause:
+            log.debug("cannot tell the service manager %s: %s", ", ".join(facts), cause)
+
+    def keep(self, name: str, descriptor: int) -> None:
+        """Store a copy of a descriptor, which comes back to the next process of the unit by this name.
+
+        It is kept for as long as the unit does not go down for good, and nothing is kept in a unit without
+        FileDescriptorStoreMax=. FDPOLL=0: what it would notice is a peer's end, and a listener has no peer.
+        Waits for up to a second where the manager does not keep up. Source: sd_pid_notify_with_fds(3).
+        """
+        try:
+            self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, (descriptor,), KEEP_SECONDS)
+        except OSError as cause:
+            log.warning("%s is not stored with the service manager: %s", name, cause)
+
+    def keep_no_more(self, name: str) -> None:
+        """Let go of every stored descriptor of this name."""
+        self.tell(FDSTOREREMOVE=1, FDNAME=name)
+
+    def _send(
+        self, facts: Mapping[str, str | int], descriptors: Sequence[int] = (), timeout_seconds: float = 0
+    ) -> None:
+        """Raises OSError."""
         if self._address is None:
             return
         text = "\n".join(f"{key}={str(value).replace(chr(10), ' ')}" for key, value in facts.items())
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.setblocking(False)
-                channel.sendto(text.encode(), address)
-        except OSError as cause:
-            log.debug("cannot tell the service manager %s: %s", text, cause)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(timeout_seconds)
+            channel.connect(address)  # only then a wait is one for room in the manager's queue
+            channel.sendmsg([text.encode()], rights)
 
     def is_restarting_us(self) -> bool:
         """Whether the stop it asks for is the first half of a restart, after which we are started again.

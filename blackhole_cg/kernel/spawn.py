@@ -1,13 +1,16 @@
 """Parent side of a spawn: fork one child with nothing left to chance, and learn how far it got.
 
-The child answers over a close-on-exec pipe: a mark just before exec, a (step, errno) record when a step
-fails. End of file with the mark and no record means that exec succeeded; without the mark, that it died.
+The child waits before it does anything of its own until it is allowed to go on, which is once it is known
+who it is; it ends by itself when the parent ends before. It answers over a close-on-exec pipe: a mark just
+before exec, a (step, errno, reason) record when a step fails. End of file with the mark and no record means
+that exec succeeded; without the mark, that it died.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -19,29 +22,70 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.inherited import lift
 from blackhole_cg.kernel.preexec import Step, perform
 
 MARK: Final = b"."
 RECORD: Final = struct.Struct("=BHi")
 RECORD_TAG: Final = ord("!")
+_READ_BYTES: Final = 1024
+MAX_DETAIL: Final = 512
+"""Bytes of a reason in words: with the record less than what a pipe takes as one."""
+
+
+class Permission:
+    """The pipe over which the child is allowed to go on."""
+
+    def __init__(self) -> None:
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
+
+    def wait(self) -> None:
+        """Child side: return when it is given. Raises OSError when nobody is left to give it."""
+        os.close(self._write_fd)  # or it would never see the end of file
+        if not os.read(self._read_fd, 1):
+            raise OSError(errno.ECANCELED, "the supervisor has ended")
+
+    def give(self) -> None:
+        """Parent side. Only the first time counts."""
+        if self._write_fd >= 0:
+            with contextlib.suppress(BrokenPipeError):  # it has ended; the report will say why
+                os.write(self._write_fd, MARK)
+        self.close()
+
+    def close(self) -> None:
+        """Parent side: refuse it, if it was not given."""
+        for descriptor in (self._read_fd, self._write_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._read_fd = self._write_fd = -1
 
 
 class Report:
-    """The pipe over which the child says how far it got."""
+    """The pipes between a child and its parent: over one the child says how far it got.
 
-    def __init__(self) -> None:
-        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    `floor`: the lowest number of the child's end of that one.
+    """
+
+    def __init__(self, floor: int = 0) -> None:
+        self._read_fd = self._write_fd = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.permission = Permission()
+        try:
+            self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._write_fd = lift(self._write_fd, floor)
+        except OSError:
+            self.close()
+            raise
         self._text = b""
         self._done = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def announce(self) -> None:
         """Child side: exec is next."""
         os.write(self._write_fd, MARK)
 
-    def fail(self, index: int, code: int) -> None:
-        """Child side: the step of this index failed with this errno."""
-        os.write(self._write_fd, RECORD.pack(RECORD_TAG, index, code))
+    def fail(self, index: int, code: int, detail: str = "") -> None:
+        """Child side: the step of this index failed with this errno, or with 0 for the reason in `detail`."""
+        os.write(self._write_fd, RECORD.pack(RECORD_TAG, index, code) + os.fsencode(detail)[:MAX_DETAIL])
 
     def listen(self) -> None:
         """Parent side, after the fork: leave the writing end to the child and wait for the outcome."""
@@ -50,19 +94,29 @@ class Report:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read_fd, self._on_readable)
 
-    async def outcome(self) -> tuple[bool, tuple[int, int] | None]:
-        """Wait for the end of file: whether exec was reached, and the failed (step index, errno) if any."""
+    async def outcome(self) -> tuple[bool, tuple[int, int, str] | None]:
+        """Wait for the end of file: whether exec was reached, and the failed step if any.
+
+        Of that its index, and the errno, or 0 and the reason in words.
+        """
         await self._done.wait()
         record = self._text.removeprefix(MARK)
-        failure = RECORD.unpack(record)[1:] if len(record) == RECORD.size else None
+        failure = None
+        if len(record) >= RECORD.size:
+            _, index, code = RECORD.unpack(record[: RECORD.size])
+            failure = (index, code, os.fsdecode(record[RECORD.size :]))
         return self._text.startswith(MARK), failure
 
     def close(self) -> None:
-        """Stop listening and close what is open; whoever still waits gets what is known by now."""
+        """Stop listening and close what is open; whoever still waits gets what is known by now.
+
+        A child that was not allowed to go on ends.
+        """
+        self.permission.close()
         if self._loop is not None and self._read_fd >= 0:
             self._loop.remove_reader(self._read_fd)
             with contextlib.suppress(BlockingIOError):
-                self._text += os.read(self._read_fd, 64)
+                self._text += os.read(self._read_fd, _READ_BYTES)
             self._done.set()
         for descriptor in (self._read_fd, self._write_fd):
             if descriptor >= 0:
@@ -73,7 +127,7 @@ class Report:
         if self._read_fd < 0:
             return
         try:
-            piece = os.read(self._read_fd, 64)
+            piece = os.read(self._read_fd, _READ_BYTES)
         except BlockingIOError:
             return
         self._text += piece

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
-from blackhole_cg.errors import CgroupError
+from blackhole_cg.errors import CgroupError, LockHeldError
 from blackhole_cg.kernel.cgroup import Cgroup, make_directory
-from blackhole_cg.kernel.facts import CONTROLLERS, CgroupPlace, is_real_root
+from blackhole_cg.kernel.facts import CONTROLLERS, LEAF, CgroupPlace, is_real_root
+from blackhole_cg.kernel.root_lock import lock_cgroup_root
 
-LEAF: Final = "_supervisor"
+RESERVED: Final = "_"
+"""What begins with it is ours and no service's."""
+
 THREADED: Final = frozenset({"cpu", "cpuset", "pids"})
 
 log = logging.getLogger(__name__)
@@ -38,6 +43,7 @@ class CgroupTree:
 
         Raises:
             CgroupError: the root can be neither made nor opened; what was made is removed again.
+            LockHeldError: another supervisor has it.
         """
         if place.mount is None or place.root is None:
             return None
@@ -46,7 +52,7 @@ class CgroupTree:
             tree._make_root()
             tree._leave_inner_nodes()
             tree._enable_controllers()
-        except CgroupError:
+        except (CgroupError, LockHeldError):
             tree.close()
             raise
         return tree
@@ -60,6 +66,19 @@ class CgroupTree:
         if not os.access(name, os.F_OK, dir_fd=self._fd):
             return None
         return Cgroup(self._fd, name, str(self.root / name))
+
+    def occupants(self, known: Container[str] = ()) -> dict[str, list[int]]:
+        """Who is in each cgroup that is a run's or could be, by name, but for the known ones."""
+        with os.scandir(self._fd) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        found: dict[str, list[int]] = {}
+        for name in sorted(names):
+            with contextlib.suppress(CgroupError):  # removed while we looked
+                if name in known or name.startswith(RESERVED) or (cgroup := self.existing(name)) is None:
+                    continue
+                with contextlib.closing(cgroup):
+                    found[name] = cgroup.processes()
+        return found
 
     def shown_path(self, name: str) -> str:
         """A service's cgroup as users see it: below the mount, beginning with "/"."""
@@ -84,6 +103,7 @@ class CgroupTree:
                     make_directory(directory)
                     self._made.append(directory)
             self._fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock_cgroup_root(self._fd, self.root)
         except OSError as cause:
             raise CgroupError("create", str(self.root), cause.errno or 0) from cause
 

@@ -1,7 +1,8 @@
 """The supervisor's SQLite file: opening, schema, and what to do when it is not usable.
 
 Stores share one Database and bring their own SQL. WAL with synchronous=NORMAL: what was committed survives a
-crash of the process; a power loss may take the last commits, and never leaves the file inconsistent.
+crash of the process; a power loss may take the commits since the last `sync`, and never leaves the file
+inconsistent.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
 from blackhole_cg.errors import StoreError
+from blackhole_cg.observe.outbox import Outbox
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 """Statements from each schema version to the next; PRAGMA user_version counts those applied."""
 
 _SIDECARS: Final = ("-wal", "-shm")
+_JOURNAL_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""How a write-ahead log begins. Source: sqlite.org/fileformat2.html, section 4.1."""
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,11 @@ class Database:
         path: the file; its directory is made when missing.
         wall_clock: aware; names a file set aside.
         on_set_aside: told in one sentence when that happened.
+        sync: makes what was written to a descriptor outlast a loss of power; raises OSError.
+
+    Attributes:
+        outbox: what the stores of this file want written.
+        generation: grows whenever the file is another one than before, and so lacks what was written.
     """
 
     def __init__(
@@ -66,8 +75,14 @@ class Database:
         *,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_set_aside: Callable[[str], None] | None = None,
+        sync: Callable[[int], None] = os.fdatasync,
     ) -> None:
         self.path = path
+        self.outbox = Outbox(self.write)
+        self.generation = 0
+        self._sync = sync
+        self._is_synced = self._has_journal = True
+        self._synced_journal = (0, 0)
         self._wall_clock = wall_clock
         self._on_set_aside = on_set_aside
         self._connection: sqlite3.Connection | None = None
@@ -81,14 +96,21 @@ class Database:
         """What `work` returns, done in one transaction: all of it or nothing. Raises StoreError."""
 
         def transact(connection: sqlite3.Connection) -> T:
+            self._is_synced = False
             with _transaction(connection):
                 return work(connection)
 
         return self._attempt("write", transact)
 
-    def execute(self, statement: str, values: Sequence[object]) -> None:
-        """Do one statement that writes, which is a transaction by itself. Raises StoreError."""
-        self._attempt("write", lambda connection: connection.execute(statement, values))
+    def sync(self) -> None:
+        """Return once everything that was written outlasts a loss of power. Raises StoreError.
+
+        All of it is in the journal: SQLite itself makes a checkpoint durable before it overwrites that.
+        Closing this other descriptor drops no lock: SQLite's are on the file and on its shared memory.
+        """
+        if not self._is_synced:
+            self._attempt("make durable", lambda connection: self._sync_journal())
+        self._is_synced = True
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -96,6 +118,27 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+
+    def _sync_journal(self) -> None:
+        if not self._has_journal:
+            return
+        descriptor = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._sync(descriptor)
+            journal = _identity(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        if journal != self._synced_journal:
+            self._sync_names()
+            self._synced_journal = journal
+
+    def _sync_names(self) -> None:
+        """The names of new files are durable with their directory only. Source: fsync(2)."""
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _attempt(self, verb: str, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -119,30 +162,32 @@ class Database:
         except _UnusableError as error:
             self._set_aside(str(error))
             self._connection = self._open()
-        status = self.path.stat()
-        self._file_id = (status.st_dev, status.st_ino)
+        file_id = _identity(self.path.stat())
+        self.generation += file_id != self._file_id
+        self._file_id = file_id
         return self._connection
 
     def _was_replaced(self) -> bool:
         """Whether someone deleted or moved the file; SQLite would go on writing to what no name leads to."""
         try:
-            status = self.path.stat()
+            return _identity(self.path.stat()) != self._file_id
         except FileNotFoundError:
             return True
-        return (status.st_dev, status.st_ino) != self._file_id
 
     def _open(self) -> sqlite3.Connection:
         if self.path.is_dir():
             raise _UnusableError("it is a directory")
         if not self.path.exists():
             self._create()
+        _check_journal(Path(f"{self.path}-wal"))
         # No busy timeout: the loop must not wait for an operator's sqlite3 shell. autocommit, so that
         # transactions begin where _transaction says and nowhere else.
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)
         try:
             _check_ours(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            self._has_journal = mode == "wal"  # on some network file systems it cannot be had
+            connection.execute(f"PRAGMA synchronous = {'NORMAL' if self._has_journal else 'FULL'}")
             _migrate(connection)
         except sqlite3.DatabaseError as error:
             connection.close()
@@ -156,6 +201,7 @@ class Database:
 
     def _create(self) -> None:
         """An empty file, without the journal of one that is gone, which would be replayed into it."""
+        self._file_id = (0, 0)  # its number may be that of the one before
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for suffix in _SIDECARS:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
@@ -173,6 +219,10 @@ class Database:
         logger.error("%s", message)
         if self._on_set_aside is not None:
             self._on_set_aside(message)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
@@ -207,6 +257,17 @@ def _check_ours(connection: sqlite3.Connection) -> None:
         raise _UnusableError(
             f"its schema version {version} is newer than {len(MIGRATIONS)}, the newest this version knows"
         )
+
+
+def _check_journal(path: Path) -> None:
+    """SQLite takes a journal it cannot read for an empty one: what was in it would be lost in silence."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except FileNotFoundError:
+        return
+    if magic and magic not in _JOURNAL_MAGIC:
+        raise _UnusableError("its journal is damaged")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, Final
@@ -63,9 +63,13 @@ class EventStore:
         self._on_trouble = on_trouble
         self._on_append = on_append
         self._backlog: deque[EventRecord] = deque()
+        self._fresh = 0  # how many at the end of the backlog are not told of yet
+        self._newest: EventRecord | None = None
         self._troubled = False
         self._until_prune = 0
         self._last_id = 0
+        self._outbox = database.outbox
+        self._outbox.join(self)
         try:
             self._last_id = database.read(_newest_id)
         except StoreError as error:
@@ -85,33 +89,15 @@ class EventStore:
         """Store an event; the same with its id, as it can be read from now on."""
         self._last_id += 1
         self._backlog.append(_storable(replace(record, id=self._last_id)))
-        newest = self._backlog[-1]
-        self.flush()
-        if newest.id != self._last_id:  # found taken when the database could be read at last
-            newest = replace(newest, id=self._last_id)
-        if self._on_append is not None:
-            self._on_append(newest)
-        self.changed.ring()
-        return newest
+        self._fresh += 1
+        self._newest = self._backlog[-1]
+        self._outbox.flush()
+        return self._newest
 
     def flush(self) -> bool:
         """Try to store the backlog; whether it is empty now."""
-        if not self._backlog:
-            return True
-        if not self._troubled and len(self._backlog) == 1 and self._until_prune > 1 and self._insert_one():
-            return True
-        try:
-            self._database.write(self._insert_backlog)
-        except StoreError as error:
-            self._hold_back(error)
-            return False
-        self._backlog.clear()
-        if self._troubled:
-            self._troubled = False
-            logger.warning("events are stored again, %d were lost", self.lost_total)
-            if self._on_trouble is not None:
-                self._on_trouble(None)
-        return True
+        self._outbox.flush()
+        return not self._backlog
 
     def read(
         self,
@@ -182,15 +168,48 @@ class EventStore:
             logger.error("%d events could not be stored", len(self._backlog))
         self.changed.close()
 
-    def _insert_one(self) -> bool:
-        """The common case: one event, nothing to prune. On any trouble it is left to the general one."""
-        try:
-            self._database.execute(_INSERT, _row(self._backlog[0]))
-        except StoreError:
-            return False
-        self._until_prune -= 1
+    # ---- Part of the outbox ----
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is a backlog."""
+        return bool(self._backlog)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Insert the backlog, and prune from time to time."""
+        if self._backlog:
+            self._insert_backlog(connection)
+
+    def written(self) -> None:
+        """The backlog is stored."""
+        fresh = self._take_fresh()
         self._backlog.clear()
-        return True
+        self._tell(fresh)
+        if self._troubled:
+            self._troubled = False
+            logger.warning("events are stored again, %d were lost", self.lost_total)
+            if self._on_trouble is not None:
+                self._on_trouble(None)
+
+    def held(self, error: StoreError) -> None:
+        """The backlog has to wait, in which it is just as visible."""
+        fresh = self._take_fresh()
+        self._hold_back(error)
+        self._tell(fresh)
+
+    def _take_fresh(self) -> list[EventRecord]:
+        """What was appended since the last flush, with the ids it has now."""
+        fresh = [self._backlog[-number] for number in range(self._fresh, 0, -1)]
+        self._fresh = 0
+        return fresh
+
+    def _tell(self, records: Sequence[EventRecord]) -> None:
+        for record in records:
+            self._newest = record
+            if self._on_append is not None:
+                self._on_append(record)
+        if records:
+            self.changed.ring()
 
     def _insert_backlog(self, connection: sqlite3.Connection) -> None:
         taken = _newest_id(connection)

@@ -140,6 +140,19 @@ class LogPump:
             channel.encoder = LineEncoder(self.service, channel.stream, run_id)
         self._commit()
 
+    def read_from(self, streams: Mapping[Stream, int]) -> None:
+        """Read these streams from other descriptors from now on, the pump's own like those it had."""
+        for channel in self._channels:
+            if channel.stream not in streams:
+                continue
+            self._drain(channel)
+            if self._loop is not None:
+                self._loop.remove_reader(channel.descriptor)
+            os.close(channel.descriptor)
+            channel.descriptor = streams[channel.stream]
+            if self._loop is not None:
+                self._loop.add_reader(channel.descriptor, self._read, channel)
+
     def end_run(self) -> None:
         """Store all that the run has written, its unfinished last lines too; call it once the run is empty.
 

@@ -74,6 +74,11 @@ class LogSpool:
                 stack.callback(self.streams[stream].close)
             self._close = stack.pop_all().close
 
+    @staticmethod
+    def names(directory: Path) -> set[str]:
+        """The services that have spools below a directory."""
+        return {path.stem for path in directory.glob("*.commit")}
+
     def commit(self, commit: Commit) -> None:
         """Make this what holds after a kill. Raises OSError."""
         self._record.write(commit)

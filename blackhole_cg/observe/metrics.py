@@ -169,6 +169,7 @@ _METRICS: Final = (
     ),
     _gauge("desired_up", "1 when the service is wanted up.", lambda it: it.info.desired == Desired.UP),
     _gauge("healthy", "What the probes say: 1 healthy, 0 not.", lambda it: _HEALTH.get(it.info.health)),
+    _gauge("tcp_port", "Port that it listens on, or will.", lambda it: it.info.tcp_port),
     _gauge("uptime_seconds", "Since the start of the run.", lambda it: it.info.uptime_seconds),
     _counter("restarts_total", "Automatic restarts.", lambda it: it.tally.restarts),
     _counter(

@@ -5,16 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.observe.monitor.monitor import Alarms
 from blackhole_cg.observe.probes.exec import CommandRunner
+
+
+class Freezer(Protocol):
+    """What can hold a run for moments. What it has frozen goes on when the run is thawed or let go of."""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot; None when it can."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the run has used. Raises KernelError."""
+
+    def hold(self) -> None:
+        """Freeze the run, unless somebody else has. Raises KernelError."""
+
+    def let_go(self) -> None:
+        """End what `hold` did, and nothing else. Raises KernelError."""
 
 
 class Run(Protocol):
@@ -36,8 +54,16 @@ class Run(Protocol):
     def limits(self) -> Mapping[str, LimitState]:
         """Every limit asked for, beside what is in force."""
 
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        """Bring the limits to those of `spec`, all of them or none; why not, if not.
+
+        Without `force` none goes below what is in use.
+        """
+
     async def executed(self) -> None:
-        """Return once exec has succeeded.
+        """Let the child go on, which until now waits and ends with this process; return once it has executed.
+
+        Whoever calls this has stored who the run is.
 
         Raises:
             SpawnError: a preexec step failed; the child is reaped and its cgroup is removed.
@@ -79,6 +105,10 @@ class Run(Protocol):
     def thaw(self) -> None:
         """Let the run go on, if it is frozen: nothing but SIGKILL reaches it before. Raises KernelError."""
 
+    @property
+    def freezer(self) -> Freezer | None:
+        """What can hold the run for moments; None when nothing can."""
+
     def usage(self) -> Usage:
         """What the run uses now."""
 
@@ -97,6 +127,22 @@ class Commands(CommandRunner, Protocol):
 
     async def close(self) -> None:
         """Kill every command, and return when nothing of any is left."""
+
+
+class Sockets(Protocol):
+    """The sockets that are held for services: bound by `launch`, kept from run to run."""
+
+    def services(self) -> Collection[str]:
+        """The services for which something is held."""
+
+    def names(self, service: str) -> Collection[str]:
+        """The sockets that are held for a service."""
+
+    def handed_over(self) -> dict[str, int]:
+        """Copies by name, for the caller to close, for the next program in this process. Raises OSError."""
+
+    def release(self, service: str) -> None:
+        """Close what is held for a service: from now on nobody can connect."""
 
 
 class Host(Protocol):
@@ -123,10 +169,14 @@ class Host(Protocol):
     def alarms(self) -> Alarms:
         """What tells at once that a cgroup is short of memory, or stalls."""
 
+    @property
+    def sockets(self) -> Sockets:
+        """What is held for services, what an earlier supervisor held among it."""
+
     def launch(self, spec: ServiceSpec, run_id: int) -> Run:
         """Make the cgroup, write and verify its limits, and fork.
 
-        Returns once the child exists, before it has reached exec.
+        Returns once the child exists. It waits for `executed` to be called before it does anything.
 
         Raises:
             SpawnError: something before the fork failed; nothing is left behind.
@@ -138,8 +188,19 @@ class Host(Protocol):
         Same boot, same process (not merely its number), and still in the service's cgroup.
         """
 
-    async def clear(self, name: str) -> list[int]:
-        """Kill whatever is left in a service's cgroup, and remove it; the pids that were in it.
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        """A record of the service's live run, where none is left; None without certainty."""
+
+    def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
+        """The cgroups below the root that runs could have, but for the known ones, and who is in them."""
+
+    def is_held(self, name: str) -> bool:
+        """Whether the run that was forked last has certainly not begun; False where that is not known."""
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
+        """End whatever is left in a service's cgroup, and remove it; the pids that were in it.
+
+        They are killed, with patience only once they have not heeded SIGTERM for so long.
 
         Raises:
             CgroupError: it cannot be removed.
@@ -154,6 +215,24 @@ class Host(Protocol):
     @property
     def commands(self) -> Commands:
         """Runs the commands of exec probes, once the host is open."""
+
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        """Where the FIFOs of a service are."""
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        """Who has a TCP port of this host; None when a service could have it.
+
+        Without `identify` it is only said that somebody has it, which takes less time.
+        """
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        """Descriptors of the FIFOs that a live run has open and that have lost their names, for the caller.
+
+        Later runs of the service get these FIFOs too. `pids` are its processes, the main one first.
+        """
+
+    def stream_names(self) -> set[str]:
+        """Whose FIFOs there are."""
 
     def remove_streams(self, names: Iterable[str]) -> None:
         """Delete the FIFOs of these services."""

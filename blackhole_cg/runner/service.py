@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from blackhole_cg.core.events import (
     Adopted,
@@ -37,6 +37,7 @@ from blackhole_cg.core.events import (
 from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.handlers import Context
 from blackhole_cg.core.machine import step
+from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import Health, State
@@ -44,39 +45,14 @@ from blackhole_cg.errors import BlackholeError, SpawnError
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.health import HealthWatch
 from blackhole_cg.runner.host import Host, Run
+from blackhole_cg.runner.listener import Listener, Output
 from blackhole_cg.runner.notify import Hearers, NotifyWatch
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-
-class Output(Protocol):
-    """Where a service's output goes; told which run writes it."""
-
-    def begin_run(self, run_id: int) -> None:
-        """From here on, lines belong to this run."""
-
-    def end_run(self) -> None:
-        """Take in everything that the run has written, an unfinished last line included."""
-
-
-class Listener(Protocol):
-    """Whoever composes services: is told what happens, and answers when one may start."""
-
-    def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
-        """The status is a new one, and this happened: both are to be stored, before they are acted on."""
-
-    def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
-        """A run has been forked, or is known by another main process or watchdog than before."""
-
-    def run_ended(self, runner: ServiceRunner) -> None:
-        """Nothing is left of the run."""
-
-    def check_dependencies(self, runner: ServiceRunner) -> None:
-        """The service waits to start: post DependenciesMet or StartRefused when that is decided."""
-
-    def changed(self, runner: ServiceRunner) -> None:
-        """The status of the service is a new one."""
+KILL_AGAIN_SECONDS = 1.0
+"""A kill that was refused is tried again, for as long as it takes."""
 
 
 @dataclass(slots=True)
@@ -111,9 +87,11 @@ class ServiceRunner:
         self.spec = spec
         self.status = ServiceStatus()
         self.run: Run | None = None
+        self.run_hash = ""  # of the configuration that the run was started with
         self.started_wall: datetime | None = None
         self.last_exit_wall: datetime | None = None
         self.last_limits: Mapping[str, LimitState] = {}
+        self.tcp_port: int | None = None  # of the run, or kept for the next one
         self._host = host
         self._clock = clock
         self._output = output
@@ -124,6 +102,7 @@ class ServiceRunner:
         self.notify_watch = NotifyWatch(clock, Hearers(self.post, self._extend, self._remember_run))
         self.extended_until = 0.0  # monotonic seconds: when the run asked to be given up at the earliest
         self._is_adopted = False
+        self._changing_limits = asyncio.Lock()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._deadlines: dict[Timer, float] = {}
         self._watch_task: asyncio.Task[None] | None = None
@@ -134,6 +113,12 @@ class ServiceRunner:
         """The service's name."""
         return self.spec.name
 
+    @property
+    def port(self) -> int | None:
+        """Where the service listens, or will as far as that is known."""
+        written = self.spec.tcp_port
+        return self.tcp_port or (written if isinstance(written, int) else None)
+
     def reconfigure(self, spec: ServiceSpec) -> None:
         """Go by another configuration from now on; a live run stays as it is."""
         before, self.spec = self.spec, spec
@@ -142,6 +127,19 @@ class ServiceRunner:
             if not spec.probes:
                 detail = "it has no probes any more"
                 self.post(HealthReported(self.status.run_id, Health.UNKNOWN, detail))
+
+    async def change_limits(self, force: bool = False) -> Sequence[str]:
+        """Bring the limits of a live run to the configuration, or none of them; why not. See `Run`."""
+        run = self._going_on()
+        if run is None:
+            return ()
+        async with self._changing_limits:
+            problems = await run.change_limits(self.spec, force)
+        if self._going_on() is not run:
+            return ()
+        self.last_limits = run.limits
+        self._remember_run()
+        return problems
 
     def continue_from(self, status: ServiceStatus) -> None:
         """Begin with what is remembered of an earlier supervisor. Call it before the first event."""
@@ -231,6 +229,8 @@ class ServiceRunner:
                 self._perform(effect)
             except (BlackholeError, OSError) as error:
                 _log.error("%s: %s", self.name, error, extra={"service": self.name})
+                if isinstance(effect, KillRun):  # nothing else would ever end the run
+                    self._arm(Timer.STOP, KILL_AGAIN_SECONDS, self.status.run_id)
         if self.status is not before:
             self._note_change(before)
 
@@ -255,7 +255,8 @@ class ServiceRunner:
 
     def _watch_health(self) -> None:
         was_healthy = self.status.health is Health.HEALTHY
-        self.health_watch.begin(self.spec, self.status.run_id, has_started=was_healthy)
+        spec = with_port(self.spec, self.tcp_port)
+        self.health_watch.begin(spec, self.status.run_id, has_started=was_healthy)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -292,12 +293,13 @@ class ServiceRunner:
         self._is_adopted, self.extended_until = False, 0.0
         self.notify_watch.begin(self.spec.watchdog_seconds)
         try:
-            self.run = self._host.launch(self.spec, run_id)
+            self.tcp_port = self._listener.assign_port(self)
+            self.run = self._host.launch(with_port(self.spec, self.tcp_port), run_id)
         except (BlackholeError, OSError) as cause:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
             self.post(SpawnFailed(run_id, text))
             return
-        self.started_wall = self._clock.wall()
+        self.started_wall, self.run_hash = self._clock.wall(), self.spec.config_hash
         self._listener.run_began(self, self.run, run_id)
         self._start_watching(self._watch(self.run, run_id), run_id)
 
@@ -326,7 +328,7 @@ class ServiceRunner:
             await run.emptied()
         try:
             await run.close()
-        except BlackholeError as error:  # a new run will be refused for as long as this lasts
+        except (BlackholeError, OSError) as error:  # a new run will be refused for as long as this lasts
             _log.error("%s: %s", self.name, error, extra={"service": self.name})
         self._cancel_timers()
         self._forget_run()
@@ -336,6 +338,10 @@ class ServiceRunner:
         self._output.end_run()
         self.run = None
         self._listener.run_ended(self)
+
+    def _going_on(self) -> Run | None:
+        """The live run, unless it is about to end."""
+        return None if self.status.state is State.STOPPING else self.run
 
     def _remember_run(self) -> None:
         if self.run is not None:

@@ -11,8 +11,11 @@ from blackhole_cg.core.words import Dependents, State
 from blackhole_cg.observe.log_reader import LogQuery, LogReader
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.supervisor.endpoints import list_endpoints
 from blackhole_cg.supervisor.explain import explain
 from blackhole_cg.supervisor.observations import Observations
+from blackhole_cg.supervisor.unknown import kill_cgroup, unknown_cgroups
+from blackhole_cg.supervisor.upgrade import begin_upgrade
 
 if TYPE_CHECKING:
     from blackhole_cg.supervisor.supervisor import Supervisor
@@ -48,6 +51,10 @@ class SupervisorApi:
         runner = self._supervisor.services.runner(name)
         probes = [facts.to_json() for facts in runner.health_watch.facts()]
         return {"health": str(runner.status.health), "probes": probes}
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        """Where services can be reached."""
+        return list_endpoints(self._supervisor.services)
 
     def measurements(self) -> Sequence[Measured]:
         """All that is known of every service; what was learnt of a run is left out once it is over."""
@@ -87,14 +94,41 @@ class SupervisorApi:
         """Reset these, or all when none is named."""
         self._supervisor.reset(*names)
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         """Apply what has changed in the configuration file."""
-        plan = await self._supervisor.reload()
-        return plan.to_json()
+        return (await self._supervisor.reload(force=force)).to_json()
+
+    async def plan(self, path: str) -> dict[str, Any]:
+        """What to apply the configuration in this file would change."""
+        return await self._supervisor.configuration.preview(path)
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        """Go by the configuration in this file."""
+        return (await self._supervisor.configuration.apply(path, force=force)).to_json()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        """Return to a configuration that was applied before."""
+        return (await self._supervisor.configuration.roll_back(number, force=force)).to_json()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """Those that were applied last, oldest first."""
+        return [entry.to_json() for entry in self._supervisor.configuration.applied()]
+
+    async def upgrade(self, client: int) -> None:
+        """Let the next program take the place of this one."""
+        await begin_upgrade(self._supervisor.upgrade, client)
 
     def host(self) -> HostFacts:
         """What this host can do."""
         return self._supervisor.host_facts
+
+    def unknown_cgroups(self) -> list[dict[str, Any]]:
+        """The cgroups below the root that belong to no live run."""
+        return unknown_cgroups(self._supervisor.host, self._supervisor.services)
+
+    async def kill_cgroup(self, name: str) -> list[int]:
+        """End what is in such a cgroup, and remove it."""
+        return await kill_cgroup(self._supervisor.host, self._supervisor.services, name)
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
-from blackhole_cg.core.spec import RuntimeSpec
+from blackhole_cg.core.spec import RuntimeSpec, ServiceSpec
 from blackhole_cg.core.topology import Topology, is_met
-from blackhole_cg.core.words import LIVE_STATES, Overcommit, State
+from blackhole_cg.core.words import AUTO, LIVE_STATES, Overcommit, State
 from blackhole_cg.runner.service import ServiceRunner
 
 
@@ -43,6 +43,8 @@ class Gate:
         self._live: dict[str, int] = {}  # name -> the bytes its limit promises it
         self._promised_bytes = 0
         self._held: set[str] = set()
+        self._listening: dict[str, frozenset[int | str]] = {}  # name -> where its run listens
+        self._leaving: Set[str] = frozenset()
         self._queue: deque[str] = deque()
         self._scheduled = False
         self.reconfigure(runners, topology, runtime)
@@ -54,7 +56,15 @@ class Gate:
         self._runners = runners
         self._topology = topology
         self._runtime = runtime
-        for name, runner in runners.items():
+        for name in self._live:
+            if name in runners:  # its limit may be another now
+                self._promised_bytes -= self._live[name]
+                self._live[name] = promised_bytes(runners[name].spec)
+                self._promised_bytes += self._live[name]
+        self._ask_all()
+
+    def _ask_all(self) -> None:
+        for name, runner in self._runners.items():
             if runner.status.state is State.WAITING:
                 self.ask(name)
 
@@ -72,10 +82,16 @@ class Gate:
             self._admit(runner)
         else:
             self._promised_bytes -= self._live.pop(runner.name, 0)
+            if self._listening.pop(runner.name, None) is not None:
+                self._ask_all()
         if state in (State.RUNNING, State.COMPLETED):
             for dependent in self._topology.required_by.get(runner.name, ()):
                 if self._runners[dependent].status.state is State.WAITING:
                     self.ask(dependent)
+
+    def expect(self, leaving: Set[str]) -> None:
+        """These are about to end and stay down: until then whoever needs their place is not refused."""
+        self._leaving = leaving
 
     def hold(self, names: Iterable[str]) -> None:
         """Let these wait, whatever their dependencies, until they are released."""
@@ -83,8 +99,9 @@ class Gate:
 
     def release(self, names: Iterable[str]) -> None:
         """End a hold."""
+        names = list(names)
+        self._held.difference_update(names)
         for name in self._topology.sort(names):
-            self._held.discard(name)
             self.ask(name)
 
     def unmet(self, name: str) -> list[str]:
@@ -105,13 +122,25 @@ class Gate:
             return  # another configuration or a newer wish came first
         if name in self._held or self.unmet(name):
             return
+        if self._is_taken(runner):
+            return
         refusal = self._refusal(runner)
+        if refusal is not None and not self._leaving.isdisjoint(self._live):
+            return
         runner.post(
             DependenciesMet() if refusal is None else StartRefused(f"cannot start '{name}': {refusal}")
         )
 
+    def _is_taken(self, runner: ServiceRunner) -> bool:
+        """Whether the run of another service, by an older configuration, still listens where this is to."""
+        wanted = _endpoints(runner.spec)
+        return any(
+            not wanted.isdisjoint(held) for name, held in self._listening.items() if name != runner.name
+        )
+
     def _admit(self, runner: ServiceRunner) -> None:
         if runner.name not in self._live:
+            self._listening[runner.name] = _endpoints(runner.spec)
             self._live[runner.name] = promised_bytes(runner.spec)
             self._promised_bytes += self._live[runner.name]
 
@@ -128,3 +157,11 @@ class Gate:
             return shortage
         self._warn(runner.name, shortage)
         return None
+
+
+def _endpoints(spec: ServiceSpec) -> frozenset[int | str]:
+    """Where a service listens: its port and its socket, as far as they are configured.
+
+    A port that is found for each run is kept apart where it is found.
+    """
+    return frozenset(each for each in (spec.tcp_port, spec.unix_socket) if each is not None and each != AUTO)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from blackhole_cg.core.facts import EventRecord, LimitProblem
 from blackhole_cg.core.words import Reason
@@ -33,9 +33,17 @@ class Notes:
         """A reload has changed the service."""
         self._note(service, "config", detail)
 
-    def limits(self, problems: Sequence[LimitProblem]) -> None:
-        """An event for each limit that is not enforced; in the log, one warning for each reason."""
-        for problem in problems:
+    def instances(self, detail: str) -> None:
+        """Something is wrong with the provider of instances; it is about no service in particular."""
+        at_wall = wall_text(self._clock.wall())
+        self._events.append(EventRecord(at_wall, "", 0, "instances", None, None, Reason.UNKNOWN, detail))
+
+    def limits(self, problems: Sequence[LimitProblem], known: Container[str] = ()) -> None:
+        """An event for each limit that is not enforced; in the log, one warning for each reason.
+
+        Services whose run began under an earlier supervisor have the events already: they are the `known`.
+        """
+        for problem in (problem for problem in problems if problem.service not in known):
             limit = str(problem).removeprefix(f"{problem.service}: ")
             self._note(problem.service, "limit", f"not enforced: {limit}")
         for reason in dict.fromkeys(problem.reason for problem in problems):

@@ -8,9 +8,11 @@ newer one has claimed meanwhile, however late its own turn comes.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from blackhole_cg.core.events import KillRequested, RestartRequested, StartRequested, StopRequested
 from blackhole_cg.core.status import ServiceStatus
@@ -21,6 +23,9 @@ from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+_Operation: TypeAlias = "Callable[Concatenate[Operations, P], Coroutine[Any, Any, None]]"
 
 _ON_THE_WAY = frozenset({State.WAITING, State.STARTING, State.RESTARTING})
 _UP_OR_ON_THE_WAY = _ON_THE_WAY | {State.RUNNING}
@@ -54,21 +59,48 @@ class _Start:
     outcomes: asyncio.Queue[_Outcome] = field(default_factory=asyncio.Queue)
 
 
-class Operations:
-    """Start, stop and restart of sets of services of one configuration."""
+def _counted(operation: _Operation[P]) -> _Operation[P]:
+    """The same, and known to be under way as long as it is."""
 
-    def __init__(self, runners: Mapping[str, ServiceRunner], topology: Topology, gate: Gate) -> None:
+    @wraps(operation)
+    async def counted(self: Operations, /, *arguments: P.args, **options: P.kwargs) -> None:
+        self.under_way[operation.__name__] += 1
+        try:
+            await operation(self, *arguments, **options)
+        finally:
+            self.under_way[operation.__name__] -= 1
+
+    return counted
+
+
+class Operations:
+    """Start, stop and restart of sets of services of one configuration.
+
+    `is_alone_to_fail` says of a service that did not start that nothing is undone for it, required or not.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, ServiceRunner],
+        topology: Topology,
+        gate: Gate,
+        is_alone_to_fail: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self._runners = runners
         self._topology = topology
         self._gate = gate
+        self._is_alone_to_fail = is_alone_to_fail
         self._claims: dict[str, _Claim] = {}
+        self.under_way: Counter[str] = Counter()  # how many of each kind
 
     def succeeded_by(self, runners: Mapping[str, ServiceRunner], topology: Topology) -> Operations:
         """The operations of the next configuration; a claim made there overtakes those under way here."""
-        successor = Operations(runners, topology, self._gate)
+        successor = Operations(runners, topology, self._gate, self._is_alone_to_fail)
         successor._claims = self._claims
+        successor.under_way = self.under_way
         return successor
 
+    @_counted
     async def start(self, names: Iterable[str], *, again: bool = True, undo: bool = True) -> None:
         """Start services and what they need; return when all have got there.
 
@@ -103,6 +135,7 @@ class Operations:
                 found[name] = up
         return found
 
+    @_counted
     async def stop(
         self, names: Iterable[str], reason: Reason = Reason.OPERATOR, detail: str = "stop requested"
     ) -> None:
@@ -116,6 +149,7 @@ class Operations:
         if problems:
             raise OperationError("\n".join(problems))
 
+    @_counted
     async def restart(self, names: Sequence[str]) -> None:
         """Stop services in reverse order and start them again in order, staying wanted all the time.
 
@@ -139,6 +173,14 @@ class Operations:
             if self._owns(claim, name):
                 self._runners[name].post(StartRequested())
         await self._await_started(_Start(claim, {*begin, *asked}, []))
+
+    def cancel(self, names: Iterable[str], detail: str) -> None:
+        """Want these down, and end at once what is no run yet: there is no order to keep."""
+        names = list(names)
+        self._claim(Desired.DOWN, names)
+        for name in names:
+            if self._runners[name].status.state not in LIVE_STATES:
+                self._runners[name].post(StopRequested(Reason.OPERATOR, detail))
 
     def kill(self, names: Iterable[str]) -> None:
         """End services at once, in no order: there is no more time."""
@@ -256,6 +298,8 @@ class Operations:
         ]
         start.pending -= {each.name for each in failed}
         start.problems += [each.problem for each in failed if each.problem]
+        if self._is_alone_to_fail(outcome.name):
+            return
         if any(self._runners[each.name].spec.required for each in failed) and start.begun:
             start.pending.clear()
             start.rolled_back = True

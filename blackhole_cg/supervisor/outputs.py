@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.errors import BlackholeError
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.log_file import LogFile
 from blackhole_cg.observe.log_pump import LogHooks, LogPump, LogTrouble
 from blackhole_cg.observe.log_spool import LogSpool
-from blackhole_cg.runner.host import Host
+from blackhole_cg.runner.host import Host, Run
 from blackhole_cg.supervisor.paths import Paths
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Outputs:
         self._host = host
         self._paths = paths
         self._spools: dict[str, LogSpool] = {}
+        self._removed: list[str] = []
         self._console = console
         self._report = report
 
@@ -54,6 +56,28 @@ class Outputs:
         except OSError as error:  # a full disk must not keep services from being supervised
             _log.error("%s: cannot open %s: %s", spec.name, log_file.path, error.strerror)
         return pump
+
+    def rejoin(self, spec: ServiceSpec, run: Run) -> None:
+        """Where the FIFOs that a run has open have lost their names, read them by way of the run."""
+        streams = self._host.lost_streams(spec, run.processes())
+        if streams:
+            _log.warning("%s: its FIFOs were deleted; they are read through process %d", spec.name, run.pid)
+            self.pumps[spec.name].read_from(streams)
+
+    def open_removed(self) -> None:
+        """Read on what services write that are not configured any more, and what they have left."""
+        left = self._host.stream_names() | LogSpool.names(self._paths.spool_dir)
+        for name in left - self.pumps.keys():
+            try:
+                self.open(ServiceSpec(name=name, argv=(), data_dir="/", environment={}))
+                self._removed.append(name)
+            except (BlackholeError, OSError) as error:
+                _log.warning("%s: cannot read what it has left: %s", name, error)
+
+    def discard_removed(self) -> None:
+        """Close these again, once nothing of them runs any more, and remove their FIFOs and spools."""
+        self.discard(self._removed)
+        self._removed.clear()
 
     def discard(self, names: Iterable[str]) -> None:
         """Close the pumps of these services, which are down; of their files only the logs stay."""

@@ -36,6 +36,19 @@ class Paths:
         """Events."""
         return self.state_dir / "state.db"
 
+    @property
+    def configurations(self) -> Path:
+        """The configurations that were applied last."""
+        return self.state_dir / "configurations"
+
+    def to_json(self) -> dict[str, str]:
+        """The directories by name."""
+        return {
+            "runtime_dir": str(self.runtime_dir),
+            "state_dir": str(self.state_dir),
+            "log_dir": str(self.log_dir),
+        }
+
     def make(self) -> None:
         """Create the directories. Services may pass through the runtime directory, not list it."""
         for path, mode in ((self.runtime_dir, 0o711), (self.state_dir, 0o700), (self.log_dir, 0o750)):

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
+from blackhole_cg.core.ports import PORT_MARK, with_port
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.rules import builtin_rules
-from blackhole_cg.core.words import State
+from blackhole_cg.core.words import AUTO, State
 from blackhole_cg.runner.clock import Clock, wall_text
+from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.throttling import say_throttled
 
 
 class Counters(Protocol):
@@ -30,11 +33,16 @@ class Reporter:
     """Answers questions about services; remembers the last CPU reading of each to tell a rate."""
 
     def __init__(
-        self, clock: Clock, counters: Mapping[str, Counters], adopted: Mapping[str, RunRecord]
+        self,
+        clock: Clock,
+        counters: Mapping[str, Counters],
+        adopted: Mapping[str, RunRecord],
+        sockets: Sockets,
     ) -> None:
         self._clock = clock
         self._counters = counters
         self._adopted = adopted
+        self._sockets = sockets
         self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
 
     def info(self, runner: ServiceRunner) -> ServiceInfo:
@@ -57,9 +65,10 @@ class Reporter:
             cgroup=run.cgroup if run else None,
             adopted=taken_over is not None,
             outdated=taken_over is not None and taken_over.config_hash != spec.config_hash,
-            tcp_port=spec.tcp_port,
+            tcp_port=runner.port,
             unix_socket=spec.unix_socket,
-            instance_of=None,
+            sockets=self._held(runner),
+            instance_of=spec.instance_of,
             limits=self._limits(runner),
             usage=self._usage(runner, now),
             last_exit=_last_exit(runner),
@@ -77,8 +86,22 @@ class Reporter:
         same = record is not None and runner.run is not None and record.run_id == runner.status.run_id
         return record if same else None
 
+    def _held(self, runner: ServiceRunner) -> dict[str, dict[str, Any]]:
+        held = self._sockets.names(runner.name)
+        sockets = with_port(runner.spec, runner.tcp_port).sockets
+        return {
+            each.name: {
+                "kind": str(each.kind),
+                "address": each.address.replace(PORT_MARK, AUTO),  # as long as no port is assigned
+                "held": each.name in held,
+            }
+            for each in sockets
+        }
+
     def _limits(self, runner: ServiceRunner) -> Mapping[str, LimitState]:
         limits = runner.run.limits if runner.run else runner.last_limits
+        if "cpu_max" in limits:
+            limits = {**limits, "cpu_max": say_throttled(runner, limits["cpu_max"])}
         if not builtin_rules(runner.spec.limits, limits):
             return limits
         memory = limits["memory_max"]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from blackhole_cg.core.events import Announce, ResetRequested
 from blackhole_cg.core.facts import EventRecord
-from blackhole_cg.core.record import RunRecord
+from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import Dependents, Reason
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason
 from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
-from blackhole_cg.runner.service import Output, ServiceRunner
+from blackhole_cg.runner.listener import Output
+from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.gate import Gate
 from blackhole_cg.supervisor.operations import Operations
+from blackhole_cg.supervisor.ports import Ports
+from blackhole_cg.supervisor.takeover import Outputs, adopt_runs, release_sockets, settle_rest
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +45,13 @@ class StateSink(Protocol):
         """Remember a status."""
 
     def save_run(self, run: RunRecord) -> None:
-        """Remember a live run."""
+        """Remember a live run. Returns once that outlasts a crash."""
 
     def forget_run(self, service: str) -> None:
         """The run has ended."""
+
+    def save_port(self, service: str, port: int) -> None:
+        """Remember the port that a service was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Surroundings:
     output: Callable[[ServiceSpec], Output]
     events: EventSink
     states: StateSink
+    together: Callable[[], AbstractContextManager[None]] = nullcontext  # stores at once what is noted within
     changed: Callable[[ServiceRunner], None] = lambda runner: None  # a service has a new status
 
 
@@ -63,12 +72,15 @@ class Services:
 
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
+        self._watcher: Callable[[], None] | None = None
+        note = partial(self._note, "port")
+        self.ports = Ports(spec, surroundings.host, surroundings.states, note)
         self.topology = build_topology(spec.services)
         self.runners = {name: self._make_runner(spec.services[name]) for name in self.topology.order}
         self._gate = Gate(
             self.runners, self.topology, spec.runtime, surroundings.host.facts.memory_bytes, self._warn
         )
-        self.operations = Operations(self.runners, self.topology, self._gate)
+        self.operations = Operations(self.runners, self.topology, self._gate, self.ports.is_short)
 
     def reconfigure(self, spec: SupervisorSpec) -> list[ServiceRunner]:
         """Go by another configuration from now on; starts and stops nothing.
@@ -82,9 +94,37 @@ class Services:
         for name, runner in runners.items():
             runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
+        self.ports.reconfigure(spec)
         self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
-        return [runner for name, runner in before.items() if name not in self.runners]
+        gone = [runner for name, runner in before.items() if name not in self.runners]
+        for runner in gone:
+            self.ports.forget(runner.name)
+        self._tell_watcher()
+        return gone
+
+    async def take_over(self, memory: Memory, outputs: Outputs) -> dict[str, RunRecord]:
+        """Carry on where an earlier supervisor stopped; the runs that were taken over."""
+        host, clock = self._surroundings.host, self._surroundings.clock
+        self.ports.restore(memory, host.facts.boot_id, self.runners)
+        with self._surroundings.together():
+            adopted = adopt_runs(self.runners, host, memory, clock, outputs)
+        await settle_rest(self.runners, host, memory, outputs, adopted)
+        self.ports.settle(self.runners)
+        release_sockets(self.runners, host, memory)
+        return adopted
+
+    def watch(self, changed: Callable[[], None] | None) -> None:
+        """Tell whoever tells others where services are of every change; None tells nobody any more."""
+        self._watcher = changed
+
+    def _tell_watcher(self) -> None:
+        if self._watcher is not None:
+            self._watcher()
+
+    def expect(self, leaving: Set[str]) -> None:
+        """These are about to end and stay down; see `Gate.expect`."""
+        self._gate.expect(leaving)
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings
@@ -127,18 +167,25 @@ class Services:
 
     def _warn(self, name: str, text: str) -> None:
         _log.warning("%s: %s", name, text, extra={"service": name})
+        self._note("limit", name, text)
+
+    def _note(self, kind: str, name: str, text: str) -> None:
         run_id = self.runners[name].status.run_id
         self._surroundings.events.append(
-            self._event(name, Announce("limit", "", "", Reason.UNKNOWN, text, run_id))
+            self._event(name, Announce(kind, "", "", Reason.UNKNOWN, text, run_id))
         )
 
     # ---- Listener ----
 
     def record(self, runner: ServiceRunner, announcements: Sequence[Announce]) -> None:
-        """Store the new status and what happened, before it is acted on."""
-        self._surroundings.states.save_status(runner.name, runner.status)
-        for announcement in announcements:
-            self._surroundings.events.append(self._event(runner.name, announcement))
+        """Store the new status and what happened, all of it or nothing, before it is acted on."""
+        around = self._surroundings
+        with around.together():
+            around.states.save_status(runner.name, runner.status)
+            if runner.status.state not in LIVE_STATES:  # nobody needs to look for the run any more
+                around.states.forget_run(runner.name)
+            for announcement in announcements:
+                around.events.append(self._event(runner.name, announcement))
 
     def run_began(self, runner: ServiceRunner, run: Run, run_id: int) -> None:
         """Remember who the run is."""
@@ -150,16 +197,24 @@ class Services:
                 pid=run.pid,
                 started_ticks=run.started_ticks,
                 cgroup=run.cgroup,
-                config_hash=runner.spec.config_hash,
+                config_hash=runner.run_hash,
                 started_wall=wall_text(runner.started_wall) if runner.started_wall else None,
                 watchdog_seconds=runner.notify_watch.watchdog_seconds,
                 limits=run.limits,
+                tcp_port=runner.tcp_port,
+                fifos={
+                    str(key): path for key, path in self._surroundings.host.stream_paths(runner.name).items()
+                },
             )
         )
 
+    def assign_port(self, runner: ServiceRunner) -> int | None:
+        """A run is to begin: the port it listens on."""
+        return self.ports.assign(runner)
+
     def run_ended(self, runner: ServiceRunner) -> None:
-        """Nobody needs to look for the run any more."""
-        self._surroundings.states.forget_run(runner.name)
+        """Nothing is left of the run; that it has ended is recorded next."""
+        self.ports.note_end(runner)
 
     def _event(self, name: str, announcement: Announce) -> EventRecord:
         is_change = announcement.kind in ("state", "health")
@@ -180,7 +235,11 @@ class Services:
 
     def changed(self, runner: ServiceRunner) -> None:
         """A service has a new status."""
+        if not runner.status.holds_sockets:
+            self._surroundings.host.sockets.release(runner.name)
         self._gate.note(runner)
+        self.ports.note(runner)
+        self._tell_watcher()
         self._surroundings.changed(runner)
 
 

@@ -7,49 +7,51 @@ listens on the control socket; leaving it stops every service in reverse order.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
 from blackhole_cg.control.metrics import MetricsListener
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import HostFacts, LimitProblem, ServiceInfo
-from blackhole_cg.core.plan import DEFERRED, ChangeKind, Plan, compare
+from blackhole_cg.core.instance_list import InstanceProvider
+from blackhole_cg.core.plan import Plan
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
-from blackhole_cg.core.words import LIVE_STATES, Dependents, Desired, Isolation, Reason, State
-from blackhole_cg.errors import IsolationError, OperationError, StoreError
-from blackhole_cg.kernel.config_process import ConfigProcess
+from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason, State
+from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
+from blackhole_cg.kernel.inherited import Inheritance
+from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.observe.console import Console
-from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore
-from blackhole_cg.observe.state_store import StateStore
 from blackhole_cg.runner.clock import Clock, loop_clock
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
+from blackhole_cg.supervisor.applied import AppliedConfigurations, Source
+from blackhole_cg.supervisor.carry_on import services_to_start
+from blackhole_cg.supervisor.endpoints import EndpointsFile
+from blackhole_cg.supervisor.feeding import Feeding, begin_with
 from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
-from blackhole_cg.supervisor.reload import Reload
+from blackhole_cg.supervisor.reconcile import Applied, Reconciler
+from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
 from blackhole_cg.supervisor.services import Services, Surroundings
-from blackhole_cg.supervisor.takeover import take_over
+from blackhole_cg.supervisor.stores import Stores
+from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
 from blackhole_cg.supervisor.watching import Watching
 
 _log = logging.getLogger(__name__)
-
-Source = Callable[[], Awaitable[SupervisorSpec]]
 
 KILL_GRACE_SECONDS = 5.0
 """After a kill the kernel needs a moment; a process that outlives this hangs in the kernel itself."""
@@ -64,6 +66,7 @@ class Supervisor:
         paths: where sockets, state and logs are kept; the default directories when None.
         host: the machine; this one when None.
         console: also shows what services write.
+        provider: says which instances of the templates in the file there should be, besides those in it.
 
     Raises:
         ConfigError: the configuration file is wrong.
@@ -73,8 +76,10 @@ class Supervisor:
     events: EventStore
     outputs: Outputs
     watching: Watching
+    configuration: Configuration
+    make_stores: Callable[..., Stores] = Stores
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the first are by name, and seldom given
         self,
         config: SupervisorSpec | str | Path,
         *,
@@ -82,27 +87,22 @@ class Supervisor:
         host: Host | None = None,
         console: Console | None = None,
         source: Source | None = None,
+        provider: InstanceProvider | None = None,
     ) -> None:
         self.paths = paths or default_paths(os.environ, os.geteuid())
-        self._source = source
-        if isinstance(config, SupervisorSpec):
-            self.spec = config
-        else:
-            path, runtime_dir = Path(config), self.paths.runtime_dir
-            self.spec = ConfigProcess(path, runtime_dir).result()
-            self._source = source or (lambda: ConfigProcess(path, runtime_dir).read())
+        self._spec, self._supply = begin_with(config, source, provider, self.paths)
         self.tally = Tally()
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None  # set it before open; called after every change
-        isolation = self.spec.runtime.isolation
-        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, isolation))
+        self._host = host or LinuxHost(HostOptions(self.paths.runtime_dir, self._spec.runtime.isolation))
         self._console = console
         self._stack = AsyncExitStack()
         self._shutdown_task: asyncio.Task[None] | None = None
         self._detached = False
         self._remembered: set[str] = set()
         self._adopted: dict[str, RunRecord] = {}
-        self._reloading = asyncio.Lock()
+        self.inherited = Inheritance()  # set it before open: what the program before this one has left
+        self.upgrade: Upgrade | None = None  # set it before open; without one this cannot be upgraded
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -120,7 +120,7 @@ class Supervisor:
             CgroupError: the cgroup root cannot be used.
             OSError: a directory or the socket cannot be made.
         """
-        self._check_isolation(self.spec)
+        self._check_isolation()
         try:
             await self._open()
         except BaseException:
@@ -130,61 +130,77 @@ class Supervisor:
     async def _open(self) -> None:
         clock = loop_clock()
         self.paths.make()
-        lock = RuntimeLock(self.paths.lock)
-        lock.acquire()
-        self._stack.callback(lock.release)
+        self._lock = RuntimeLock(self.paths.lock)
+        self._lock.acquire(self.inherited.take(LOCK))
+        self._stack.callback(self._lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
         await self._host.commands.clear()
         self._stack.push_async_callback(self._host.commands.close)
         # Once more: a controller that is offered may still refuse to be enabled.
-        problems = self._check_isolation(self.spec)
-        self._reap_orphans()
-        database = Database(self.paths.database)
-        self._stack.callback(database.close)
-        self.events = EventStore(database, on_append=self.tally.note)
-        self._stack.callback(self.events.close)
+        problems = self._check_isolation()
+        self._stores = self.make_stores(self.paths.database, clock, self.tally.note)
+        self._stack.callback(self._stores.close)
+        self.events = self._stores.events
         self._notes = Notes(self.events, clock, self._run_id_of)
-        self._states = StateStore(database)
         self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
         self._stack.callback(self.watching.close)
-        around = Surroundings(
-            self._host, clock, self.outputs.open, self.events, self._states, self._note_change
-        )
-        self.services = Services(self.spec, around)
-        await self._carry_on(clock)
-        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted)
-        self._notes.limits(problems)
-        group = self.spec.runtime.control_group
+        around = Surroundings(self._host, clock, self.outputs.open, *self._stores.sinks, self._note_change)
+        self.services = Services(self._spec, around)
+        self.configuration = self._make_configuration(clock)
+        self._stack.callback(self.configuration.close)
+        endpoints = EndpointsFile(self.paths.runtime_dir, self.services)
+        self._stack.callback(lambda: endpoints.close(keep=self._detached))
+        await self._carry_on()
+        self._reconciler.catch_up(self._adopted)
+        self._reap_orphans()
+        self._reporter = Reporter(clock, self.outputs.pumps, self._adopted, self._host.sockets)
+        self._notes.limits(problems, known=self._adopted)
         api = SupervisorApi(self, clock)
-        server = ControlServer(api, self.paths.socket, group=group)
-        await server.open()
-        self._stack.push_async_callback(server.close)
-        metrics = MetricsListener(api, self.spec.runtime.metrics_listen)
+        self._server = ControlServer(api, self.paths.socket, self._spec.runtime.control_group)
+        await self._server.open(self.inherited.take(CONTROL_SOCKET))
+        self._stack.push_async_callback(self._server.close)
+        metrics = MetricsListener(api, self._spec.runtime.metrics_listen)
         await metrics.open()
+        endpoints.write()
         self._stack.push_async_callback(metrics.close)
-        _settle_memory()
+        feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
+        self._stack.callback(feeding.close)
+        settle_memory()
 
-    async def _carry_on(self, clock: Clock) -> None:
+    def _make_configuration(self, clock: Clock) -> Configuration:
+        parts = Parts(
+            self.services,
+            self.outputs,
+            self.events,
+            self._notes,
+            self._stores.states,
+            self.watching,
+            self.tally,
+        )
+        self._reconciler = Reconciler(self._spec, self.services, parts, clock.jitter)
+        history = AppliedConfigurations(self.paths.configurations, clock)
+        history.keep(self._spec, "run", None)
+        sources = self._supply.sources(self.paths.runtime_dir)
+        return Configuration(parts, self._reconciler, self._host, sources, history)
+
+    async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
-        with suppress(StoreError):  # told already; the numbers begin anew
-            for name, run_id in self.events.newest_run_ids().items():
-                if name in self.services.runners:
-                    self.services.runners[name].continue_from(ServiceStatus(run_id=run_id))
-        memory = self._states.load()
-        self._states.begin(self._host.facts.boot_id)
-        self._adopted = await take_over(self.services.runners, self._host, memory, clock)
-        if memory.boot_id == self._host.facts.boot_id:
-            self._remembered = set(memory.statuses)
+        memory = self._stores.begin(self._host.facts.boot_id)
+        for name in memory.run_ids.keys() & self.services.runners.keys():
+            self.services.runners[name].continue_from(ServiceStatus(run_id=memory.run_ids[name]))
+        self._adopted = await self.services.take_over(memory, self.outputs)
+        self._remembered = set(memory.statuses)
 
     def _reap_orphans(self) -> None:
-        """Where orphans of services fall to us, they would stay zombies for ever."""
+        """They would stay zombies. Only once runs are taken over, which would pass for orphans till then."""
         if self._host.subreaper:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGCHLD, self._host.reap_strangers)
             self._stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
+            self._host.reap_strangers()
 
     # ---- operations ----
 
@@ -195,11 +211,15 @@ class Supervisor:
             UnknownServiceError: no such service.
             OperationError: a required one could not start; what this call began is stopped again.
         """
-        asked = self._accept(names)
+        asked, undo = self._accept(names), True
+        self.configuration.refuse_leaving(asked)
         if not names:
-            asked = [name for name in asked if self._is_wanted(name)]
-        # After a take-over nothing is undone: what an earlier supervisor kept running is not ours to give up.
-        await self.services.operations.start(asked, again=bool(names), undo=bool(names) or not self._adopted)
+            asked = services_to_start(self.services, self._remembered)
+            # What an earlier supervisor kept running, or was told to start, is not ours to give up.
+            undo = not (self._adopted or self._remembered)
+            self._remembered.clear()  # that was the start in which it mattered
+        await self.services.operations.start(asked, again=bool(names), undo=undo)
+        self._stores.states.confirm()
 
     async def stop(self, *names: str, dependents: Dependents = Dependents.REFUSE) -> list[str]:
         """Stop services, dependents first; all when none is named. Those it was about.
@@ -212,6 +232,7 @@ class Supervisor:
         asked = self._accept(names) if names else list(self.services.runners)
         going = self.services.with_dependents(asked, dependents)
         await self.services.operations.stop(going)
+        self._stores.states.confirm()
         return going
 
     async def restart(self, *names: str) -> None:
@@ -221,59 +242,49 @@ class Supervisor:
             UnknownServiceError: no such service.
             OperationError: one of them could not start again.
         """
-        await self.services.operations.restart(self._accept(names))
+        asked = self._accept(names)
+        self.configuration.refuse_leaving(asked)
+        await self.services.operations.restart(asked)
+        self._stores.states.confirm()
 
     def reset(self, *names: str) -> None:
         """Forget failures and restart histories, of all when none is named. Raises UnknownServiceError."""
         self.services.reset(self._accept(names) if names else list(self.services.runners))
+        self._stores.states.confirm()
 
-    async def reload(self, config: SupervisorSpec | None = None) -> Plan:
+    async def reload(self, config: SupervisorSpec | None = None, *, force: bool = False) -> Plan:
         """Apply the difference to another configuration, or to the file as it is now; the difference.
 
         All of it is checked first. Services that did not change are not touched; one that changed is
-        restarted where a run depends on what changed, unless it is wanted down.
+        restarted where a run depends on what changed, unless it is wanted down. Without `force` limits of
+        live runs are not lowered below what is in use.
 
         Raises:
             ConfigError: the file is wrong; nothing was changed.
             IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
             OperationError: a service did not get where the new configuration, which holds, wants it.
         """
-        async with self._reloading:
-            new = config or await self._read_source()
-            plan = compare(self.spec, new)
-            old = self.spec.runtime
-            kept = {name: getattr(old, name) for name in DEFERRED}
-            new = replace(new, runtime=replace(new.runtime, **kept))
-            problems = self._check_isolation(new)
-            await self._apply(new, plan)
-            changed = {change.service for change in plan.changes}
-            self._notes.limits([problem for problem in problems if problem.service in changed])
-            return plan
+        plan = await self.configuration.reload(config, force=force)
+        self._stores.states.confirm()
+        return plan
 
-    async def _read_source(self) -> SupervisorSpec:
-        if self._source is None:
-            raise OperationError("cannot reload: the configuration did not come from a file")
-        return await self._source()
+    def reconcile(self, config: SupervisorSpec) -> Applied:
+        """Go by another configuration from now on, and return while the work for it is under way.
 
-    async def _apply(self, new: SupervisorSpec, plan: Plan) -> None:
-        old = self.spec
-        step = Reload(self.services, self.outputs, self.events, self._notes.config)
-        self._refuse_when_stopping()
-        await step.take_away(old, new, plan)
-        self._refuse_when_stopping()
-        for name in step.install(new, plan):
-            self._states.forget(name)
-            self.watching.forget(name)
-            self.tally.forget(name)
-        self.watching.reconfigure(
-            self.services.runners[change.service]
-            for change in plan.changes
-            if change.kind is ChangeKind.LIVE and "monitor" in change.keys
-        )
-        self.spec = new
-        if new.runtime.log_level != old.runtime.log_level:
-            logging.getLogger("blackhole_cg").setLevel(new.runtime.log_level.upper())
-        await step.bring_up(old, plan)
+        The newest one counts, service by service, whatever is still under way for earlier ones; what could
+        not be started is tried again. `settled()` of the answer waits for what this one touches.
+
+        Raises:
+            IsolationError: `isolation: required` and a limit cannot be enforced; nothing was changed.
+            OperationError: the supervisor ends.
+            BlackholeError: it cannot be gone by; nothing was changed.
+        """
+        return self.configuration.take(config)
+
+    @property
+    def spec(self) -> SupervisorSpec:
+        """The newest configuration; before `open`, the one it is made with."""
+        return self.configuration.spec if hasattr(self, "configuration") else self._spec
 
     def status(self, name: str) -> State:
         """The state of a service. Raises UnknownServiceError."""
@@ -300,6 +311,11 @@ class Supervisor:
         """What this host can do."""
         return self._host.facts
 
+    @property
+    def host(self) -> Host:
+        """The machine itself."""
+        return self._host
+
     # ---- the end ----
 
     async def shutdown(self) -> None:
@@ -307,21 +323,30 @@ class Supervisor:
         if self._detached:
             return
         if self._shutdown_task is None:
-            self.stopping = True
+            self._end()
             self._shutdown_task = asyncio.get_running_loop().create_task(self._shutdown())
         await asyncio.shield(self._shutdown_task)
 
     async def detach(self) -> None:
         """Give everything back but the services: they run on, for the next supervisor to take over."""
-        self.stopping = self._detached = True
+        self._end()
+        self._detached = True
         for runner in self.services.runners.values():
             runner.detach()
         await self._stack.aclose()
 
+    def share(self) -> dict[str, int]:
+        """By name, descriptors that the next program in this process needs, for the caller to close."""
+        own = {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        return {**own, **self._host.sockets.handed_over()}
+
     def kill(self) -> None:
         """End every service at once; for those who cannot wait for `shutdown`."""
-        self.stopping = True
+        self._end()
         self.services.operations.kill(list(self.services.runners))
+
+    def _end(self) -> None:
+        self.stopping = self.configuration.closed = True
 
     async def _shutdown(self) -> None:
         names = list(self.services.runners)
@@ -334,8 +359,10 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            for name in names:
+                self._host.sockets.release(name)
             if not self._live():
-                self._states.clear()
+                self._stores.states.clear()
             await self._stack.aclose()
 
     async def _kill_rest(self) -> None:
@@ -357,37 +384,16 @@ class Supervisor:
         if self.stopping:
             raise OperationError("the supervisor is shutting down")
 
-    def _is_wanted(self, name: str) -> bool:
-        """Whether a start of everything means this one: what was stopped, has failed or is done stays so.
-
-        That is known only of a service that an earlier supervisor left; without one, everything is wanted.
-        """
-        if name not in self._remembered:
-            return True
-        status = self.services.runners[name].status
-        return status.desired is Desired.UP and status.state in (State.WAITING, *LIVE_STATES)
-
     # ---- what is seen ----
 
-    def _check_isolation(self, spec: SupervisorSpec) -> list[LimitProblem]:
+    def _check_isolation(self) -> list[LimitProblem]:
         """The limits that cannot be enforced. Raises IsolationError where that is refused."""
-        problems = [each for service in spec.services.values() for each in self._host.problems(service)]
-        if problems and spec.runtime.isolation is Isolation.REQUIRED:
-            raise IsolationError([str(problem) for problem in problems])
-        return problems
+        return check_isolation(self._host, self._spec.services.values(), self._spec.runtime.isolation)
 
     def _note_change(self, runner: ServiceRunner) -> None:
+        self._reconciler.note(runner)
         self.watching.note(runner)
         self.on_change()
 
     def _run_id_of(self, name: str) -> int:
         return self.services.runners[name].status.run_id
-
-
-def _settle_memory() -> None:
-    """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
-
-    Each round writes to every object it looks at; after a fork each such page has to be copied.
-    """
-    gc.collect()
-    gc.freeze()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
 from blackhole_cg.core.events import Broken, StopRequested
-from blackhole_cg.core.monitor_spec import Action, ActionKind
+from blackhole_cg.core.monitor_spec import Action, ActionKind, RuleSpec
 from blackhole_cg.core.rules import Breach, Capacity, builtin_rules
 from blackhole_cg.core.samples import Sample
 from blackhole_cg.core.words import Reason, State
@@ -18,6 +18,8 @@ from blackhole_cg.observe.monitor.monitor import ResourceMonitor
 from blackhole_cg.observe.monitor.run_reader import Target
 from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.throttling import Throttling
+from blackhole_cg.supervisor.weights import ChangedWeights
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ class Watching:
         self._runners: dict[str, ServiceRunner] = {}
         self._news = Bell()
         self._adjustments: set[asyncio.Task[None]] = set()
-        self.monitor = ResourceMonitor(now, self._on_breach, self._on_sample, host.alarms)
+        self._throttling = Throttling(now, record)
+        self._weights = ChangedWeights(self._begin_adjusting, record)
+        self.monitor = ResourceMonitor(now, self._on_breach, self._on_sample, host.alarms, self._on_recovery)
 
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status: watch a run from when it is up until it is to end."""
@@ -46,17 +50,22 @@ class Watching:
             self._add(runner)
         elif runner.status.state is not State.RUNNING and watched:
             del self._runners[runner.name]
+            self._throttling.remove(runner.name)
+            self._weights.forget(runner.name)
             self.monitor.remove(runner.name)
 
     def reconfigure(self, runners: Iterable[ServiceRunner]) -> None:
         """Go by the present configuration of these services."""
         for runner in runners:
             if runner.name in self._runners:
+                self._weights.reconfigure(runner)
                 self._add(runner)
 
     def forget(self, name: str) -> None:
         """There is no such service any more."""
         self._runners.pop(name, None)
+        self._throttling.remove(name)
+        self._weights.forget(name)
         self.monitor.forget(name)
 
     async def follow(self, names: Iterable[str] | None = None) -> AsyncIterator[tuple[str, Sample]]:
@@ -78,6 +87,7 @@ class Watching:
     def close(self) -> None:
         """Watch nothing any more."""
         self._news.close()
+        self._throttling.close()
         self.monitor.close()
         for task in self._adjustments:
             task.cancel()
@@ -87,6 +97,7 @@ class Watching:
         if run is None or status.started_at is None:
             return
         self._runners[runner.name] = runner
+        self._throttling.add(runner)
         facts = self._host.facts
         target = Target(
             spec.name,
@@ -117,10 +128,20 @@ class Watching:
                 runner.post(StopRequested(Reason.RULE, f"rule {detail}"))
             case ActionKind.SIGNAL if runner.run is not None and action.signal is not None:
                 runner.run.signal(action.signal)
-            case ActionKind.FREEZE | ActionKind.RECLAIM | ActionKind.WEIGHT:
-                task = asyncio.get_running_loop().create_task(self._adjust(runner, action))
-                self._adjustments.add(task)
-                task.add_done_callback(self._adjustments.discard)
+            case ActionKind.FREEZE | ActionKind.RECLAIM:
+                self._begin_adjusting(runner, action)
+            case ActionKind.WEIGHT:
+                self._weights.change(runner, breach.rule)
+
+    def _on_recovery(self, name: str, rule: RuleSpec, sample: Sample) -> None:
+        runner = self._runners.get(name)
+        if runner is not None and runner.status.run_id == sample.run_id:
+            self._weights.take_back(runner, rule, sample)
+
+    def _begin_adjusting(self, runner: ServiceRunner, action: Action) -> None:
+        task = asyncio.get_running_loop().create_task(self._adjust(runner, action))
+        self._adjustments.add(task)
+        task.add_done_callback(self._adjustments.discard)
 
     async def _adjust(self, runner: ServiceRunner, action: Action) -> None:
         if runner.run is None:

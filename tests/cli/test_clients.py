@@ -82,6 +82,17 @@ def test_a_reload_of_a_wrong_file_exits_with_78_and_a_line_for_each_error(cli: C
     ]
 
 
+def test_an_upgrade_says_from_which_version_to_which_and_what_runs_on(cli: Cli, served: Served) -> None:
+    done = cli("upgrade")
+    assert done.stdout == (
+        b"upgraded: from version 1.0.0 to 1.1.0; the same process 4000, and 1 service running on\n"
+    )
+    assert json.loads(cli("upgrade", "--json").stdout)["services"] == {"web": 4242}
+    served.operations.failure = OperationError("cannot upgrade: no")
+    done = cli("upgrade")
+    assert (done.returncode, done.stderr) == (1, b"blackhole-cg: cannot upgrade: no\n")
+
+
 def test_health_shows_each_probe_and_its_last_answer(cli: Cli, served: Served) -> None:
     lines = cli("health", "web").stdout.decode().splitlines()
     assert lines[0].split() == ["NAME", "HEALTH", "PROBE", "TYPE", "FAILURES", "ANSWERED", "TOOK", "ANSWER"]
@@ -103,10 +114,22 @@ def test_health_shows_each_probe_and_its_last_answer(cli: Cli, served: Served) -
     }
 
 
+def test_endpoints_are_a_table_for_people_and_json_for_programs(cli: Cli, served: Served) -> None:
+    lines = cli("endpoints").stdout.decode().splitlines()
+    assert lines[0].split() == ["NAME", "TCP", "UNIX", "SOCKET", "STATE", "HEALTH", "READY"]
+    assert lines[1].split() == ["store", "-", "/run/s", "stopped", "-", "no"]
+    assert lines[2].split() == ["web", "127.0.0.1:30000", "-", "running", "healthy", "yes"]
+    found = json.loads(cli("endpoints", "--json").stdout)["endpoints"]
+    assert list(found) == ["store", "web"]
+    assert json.loads(cli("endpoints", "web", "--json").stdout)["endpoints"] == {"web": found["web"]}
+    assert cli("endpoints", "spare").stdout == b"no service has a tcp_port or a unix_socket\n"
+
+
 def test_an_unknown_service_exits_with_1_and_names_the_closest(cli: Cli, served: Served) -> None:
     for arguments in (
         ["status", "stroe"],
         ["health", "stroe"],
+        ["endpoints", "stroe"],
         ["stop", "stroe"],
         ["logs", "stroe"],
         ["monitor", "stroe"],

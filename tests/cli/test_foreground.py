@@ -168,3 +168,40 @@ def test_a_supervisor_that_cannot_be_opened_is_told() -> None:
         supervisor.opening = LockHeldError("another one runs")
 
     assert run(prepare) == ["LockHeldError"]
+
+
+def test_a_supervisor_that_is_replaced_departs_and_signals_wait_for_the_next() -> None:
+    calls: list[str] = []
+
+    async def main() -> None:
+        supervisor = FakeSupervisor()
+        supervisor.calls = calls
+
+        async def depart() -> None:
+            send(signal.SIGTERM)
+            send(signal.SIGHUP)
+            calls.append("depart")
+
+        def left() -> None:
+            calls.append("shutdown")  # so that leaving its context is none
+
+        foreground = Foreground(
+            supervisor,
+            lambda: (left(), foreground.leave(depart)),
+            has_terminal=lambda: False,
+            on_open=lambda: calls.append("opened"),
+        )
+        await foreground.run()
+
+    try:
+        asyncio.run(main())
+        assert calls == ["open", "opened", "start", "shutdown", "depart"]
+        assert signal.sigpending() == {signal.SIGTERM, signal.SIGHUP}
+        assert run(on_running=lambda: None)[-1] == "shutdown", "the next one hears them"
+        assert signal.sigpending() == set()
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -28,7 +28,7 @@ HEAVY = (
 
 
 def every_command() -> list[list[str]]:
-    nested = [["config", name] for name in ("show", "schema")]
+    nested = [["config", name] for name in ("show", "history", "schema")]
     return [[], *([name] for name in COMMANDS), *nested]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from blackhole_cg.control import SOCKET_NAME
+from blackhole_cg.control.answers import answer_handed
 from blackhole_cg.control.server import ControlServer
 from blackhole_cg.core.facts import EventRecord, HostFacts, LimitState, ServiceInfo
 from blackhole_cg.core.plan import Change, ChangeKind, Plan
 from blackhole_cg.core.probe_spec import ProbeKind
 from blackhole_cg.core.words import Dependents
-from blackhole_cg.errors import UnknownServiceError
+from blackhole_cg.errors import OperationError, UnknownServiceError
 from blackhole_cg.observe.log_reader import LogQuery
 from blackhole_cg.observe.metrics import Measured
 from blackhole_cg.observe.probes.schedule import ProbeFacts
@@ -112,6 +114,7 @@ class FakeOperations:
         self.log_failure: Exception | None = None
         self.stopping = False
         self.followers = 0
+        self.abandons = False  # an upgrade after which nobody answers
         self.gate = asyncio.Event()
         self.gate.set()
         self.changed = asyncio.Condition()
@@ -135,6 +138,11 @@ class FakeOperations:
         )
         probes = [ProbeFacts(ProbeKind.STARTUP, "tcp").to_json(), asked.to_json()]
         return {"health": "unhealthy", "probes": probes}
+
+    def endpoints(self) -> dict[str, dict[str, Any]]:
+        web = {"tcp": "127.0.0.1:30000", "unix": None, "state": "running", "health": "healthy", "ready": True}
+        down = {"tcp": None, "unix": "/run/s", "state": "stopped", "health": "unknown", "ready": False}
+        return {"store": down, "web": web}
 
     def measurements(self) -> Sequence[Measured]:
         return [Measured(info) for info in self.infos.values()]
@@ -170,7 +178,22 @@ class FakeOperations:
     def reset(self, names: Sequence[str]) -> None:
         self.calls.append(("reset", tuple(names)))
 
-    async def reload(self) -> dict[str, Any]:
+    async def plan(self, path: str) -> dict[str, Any]:
+        self.calls.append(("plan", (path,)))
+        return Plan((), ("spare",), (), ()).to_json()
+
+    async def apply(self, path: str, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("apply", (path, *(["force"] if force else []))))
+        return await self.reload()
+
+    async def roll_back(self, number: int | None, *, force: bool = False) -> dict[str, Any]:
+        self.calls.append(("rollback", (str(number),)))
+        return await self.reload()
+
+    def configurations(self) -> list[dict[str, Any]]:
+        return [{"number": 1, "at_wall": "2030-01-31T12:00:00Z", "how": "run", "source": None, "services": 2}]
+
+    async def reload(self, *, force: bool = False) -> dict[str, Any]:
         self.calls.append(("reload", ()))
         await self.gate.wait()
         if self.failure:
@@ -182,9 +205,29 @@ class FakeOperations:
         )
         return Plan(changes, ("spare",), ("max_processes",), ("isolation",)).to_json()
 
+    async def upgrade(self, client: int) -> None:
+        """Answers as the next program would."""
+        self.calls.append(("upgrade", ()))
+        if self.failure:
+            os.close(client)
+            raise self.failure
+        if not self.abandons:
+            upgraded = {"pid": 4000, "version_before": "1.0.0", "version": "1.1.0", "services": {"web": 4242}}
+            answer_handed(client, upgraded)
+        else:
+            os.close(client)
+
     def host(self) -> HostFacts:
         controllers = {"pids": None, "memory": V1}
         return HostFacts("boot", "6.1.0", 4096, "/sys/fs/cgroup", "/sys/fs/cgroup/bh", None, controllers)
+
+    def unknown_cgroups(self) -> list[dict[str, Any]]:
+        return [{"name": "old", "path": "/sys/fs/cgroup/bh/old", "pids": [7, 8]}]
+
+    async def kill_cgroup(self, name: str) -> list[int]:
+        if name != "old":
+            raise OperationError(f"there is no cgroup '{name}' that belongs to no service")
+        return [7, 8]
 
     def events(
         self, service: str | None = None, after_id: int | None = None, newest: int | None = None

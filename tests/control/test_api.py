@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -212,6 +213,29 @@ def test_a_reload_tells_the_difference_or_what_is_wrong(served: Served, client: 
         assert json.loads(body)["error"] == {"kind": kind, "message": str(failure)}
 
 
+def test_an_upgrade_is_answered_by_the_next_program(
+    served: Served, client: ControlClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgraded = client.upgrade()
+    assert (upgraded["version_before"], upgraded["version"]) == ("1.0.0", "1.1.0")
+    status, headers, body = ask(served, "POST", "/v1/upgrade")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == upgraded
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(client.services()) == 3, "this one goes on answering others until it ends"
+
+
+def test_an_upgrade_that_is_refused_or_abandoned_says_so(served: Served, client: ControlClient) -> None:
+    served.operations.failure = OperationError("cannot upgrade: /opt/bin/blackhole-cg does not exist")
+    error = refusal(client.upgrade)
+    assert (error.kind, str(error)) == ("operation_failed", str(served.operations.failure))
+    served.operations.failure, served.operations.abandons = None, True
+    error = refusal(client.upgrade)
+    assert error.kind == "broken_off"
+    assert "services go on without a supervisor" in str(error)
+    assert ask(served, "POST", "/v1/upgrade?force=1")[0] == 400
+
+
 def test_nothing_is_changed_while_the_supervisor_stops_but_facts_are_told(
     served: Served, client: ControlClient
 ) -> None:
@@ -391,6 +415,7 @@ def test_server_sent_events_carry_ids_and_resume_after_the_last_one(served: Serv
         ("DELETE", "/v1/services/web", 405, "method_not_allowed"),
         ("GET", "/v1/services/web/start", 405, "method_not_allowed"),
         ("POST", "/v1/host", 405, "method_not_allowed"),
+        ("POST", "/v1/host/cgroups/web/kill", 409, "operation_failed"),
     ],
 )
 def test_every_refusal_has_one_shape(served: Served, method: str, path: str, status: int, kind: str) -> None:
@@ -438,6 +463,13 @@ def test_an_error_of_ours_is_told_and_an_unexpected_one_is_logged_too(
         assert ask(served, "GET", "/v1/host")[0] == 500
     assert "cannot answer GET /v1/host" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_cgroups_that_belong_to_no_service_are_told_and_killed(served: Served, client: ControlClient) -> None:
+    (found,) = client.unknown_cgroups()
+    assert (found["name"], found["pids"]) == ("old", [7, 8])
+    assert json.loads(ask(served, "GET", "/v1/host/cgroups")[2]) == {"unknown": [found]}
+    assert client.kill_cgroup("old") == [7, 8]
 
 
 @pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
@@ -529,13 +561,47 @@ def test_a_supervisor_that_hangs_up_is_no_supervisor(tmp_path: Path) -> None:
         rude.listen()
 
         def hang_up() -> None:
-            rude.accept()[0].close()
+            for _ in range(2):
+                rude.accept()[0].close()
 
         thread = threading.Thread(target=hang_up)
         thread.start()
         with pytest.raises(NoSupervisorError, match=r"closed without an answer|reset|Broken pipe"):
             ControlClient(tmp_path).services()
         thread.join(30)
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["unread", "read"])
+def test_only_a_wish_that_was_left_unread_is_sent_again(tmp_path: Path, is_read: bool) -> None:
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"services": []}'
+    requests = []
+
+    def serve(listener: socket.socket) -> None:
+        first, _ = listener.accept()
+        select.select([first], [], [], 30)
+        if is_read:
+            requests.append(first.recv(65536))
+        first.close()
+        if is_read:
+            return
+        second, _ = listener.accept()
+        requests.append(second.recv(65536))
+        second.sendall(answer)
+        second.close()
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "control.sock"))
+        other.listen()
+        thread = threading.Thread(target=serve, args=(other,))
+        thread.start()
+        client = ControlClient(tmp_path)
+        if is_read:
+            with pytest.raises(NoSupervisorError, match="closed without an answer"):
+                client.change("restart", ["web"])
+        else:
+            assert client.change("restart", ["web"]) == []
+        thread.join(30)
+    assert len(requests) == 1
 
 
 def test_an_answer_that_is_not_ours_is_no_traceback(tmp_path: Path) -> None:
@@ -558,3 +624,36 @@ def test_an_answer_that_is_not_ours_is_no_traceback(tmp_path: Path) -> None:
             thread.start()
             assert refusal(lambda: ControlClient(tmp_path).services()).kind == kind, answer
             thread.join(30)
+
+
+def test_another_configuration_is_planned_applied_and_taken_back(
+    served: Served, client: ControlClient
+) -> None:
+    client.plan(Path("/etc/next.yaml"))
+    client.apply(Path("/etc/next.yaml"), force=True)
+    client.roll_back(3)
+    assert [call for call in served.operations.calls if call[0] != "reload"] == [
+        ("plan", ("/etc/next.yaml",)),
+        ("apply", ("/etc/next.yaml", "force")),
+        ("rollback", ("3",)),
+    ]
+    assert [entry["number"] for entry in client.configurations()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/plan", b""),
+        ("/v1/plan", b'{"config": "next.yaml"}'),
+        ("/v1/apply", b'{"config": "/a", "forse": true}'),
+        ("/v1/apply", b'{"config": "/a", "force": 1}'),
+        ("/v1/apply", b"[]"),
+        ("/v1/apply", b"{"),
+        ("/v1/rollback", b'{"number": true}'),
+    ],
+)
+def test_a_wrong_body_is_refused_and_nothing_is_done(served: Served, path: str, body: bytes) -> None:
+    status, _, answer = ask(served, "POST", path, body=body)
+    assert (status, json.loads(answer)["error"]["kind"]) == (400, "bad_request")
+    assert "accepted" in json.loads(answer)["error"]["message"]
+    assert served.operations.calls == []

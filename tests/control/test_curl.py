@@ -28,9 +28,12 @@ def curl(served: Served, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/v1/host", "/v1/services", "/v1/services/web", "/v1/events"])
+PATHS = ("healthz", "v1/host", "v1/services", "v1/services/web", "v1/events", "v1/endpoints")
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_facts(served: Served, path: str) -> None:
-    answer = curl(served, f"http://localhost{path}")
+    answer = curl(served, f"http://localhost/{path}")
     assert json.loads(answer)
     assert answer.endswith("\n")  # the prompt comes on a line of its own
 

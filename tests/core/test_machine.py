@@ -189,7 +189,7 @@ def test_any_sequence_of_events_keeps_the_invariants(data, when, kind):
         assert not (spawns and before.desired is Desired.DOWN), "a start nobody wants"
         live = status.state in LIVE_STATES
         if before.state in LIVE_STATES and not live:
-            assert isinstance(event, ev.RunEnded | ev.SpawnFailed), "a run was forgotten"
+            assert isinstance(event, ev.RunEnded | ev.SpawnFailed | ev.NeverBegan), "a run was forgotten"
         if status.state is State.RESTARTING:
             assert status.desired is Desired.UP
         stored = [effect for effect in effects if isinstance(effect, ev.Announce)]

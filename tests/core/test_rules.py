@@ -16,6 +16,7 @@ from blackhole_cg.core.rules import (
     builtin_rules,
     compile_rules,
     evaluate,
+    has_recovered,
 )
 from blackhole_cg.core.samples import Sample
 from blackhole_cg.core.spec import ResourceLimits
@@ -277,3 +278,36 @@ def _specs(draw) -> RuleSpec:
 @given(_specs(), _series())
 def test_it_fires_when_a_naive_reading_says_so(spec: RuleSpec, samples: list[Sample]):
     assert fired_at(spec, samples) == pytest.approx(naive_firings(spec, samples))
+
+
+# ---- recovery ----
+
+
+def recovered_at(spec: RuleSpec, samples: list[Sample]) -> list[float]:
+    (rule,) = compile_rules([spec], Capacity(), INTERVAL)
+    state, found = RuleState(), []
+    for each in samples:
+        before = state
+        state, _ = evaluate(rule, before, each)
+        found += [each.taken_at] if has_recovered(before, state) else []
+    return found
+
+
+def test_a_breach_is_over_when_the_value_is_back_within_bounds():
+    spec = replace(STEADY, for_seconds=0, until=Bound(80), cooldown_seconds=0)
+    assert recovered_at(spec, every_5s(95, 85, None, 91, 80, 70, 95, 10)) == [120, 135]
+
+
+def test_what_never_fired_does_not_recover():
+    assert recovered_at(STEADY, every_5s(95, 95, 10)) == []
+
+
+def test_a_new_run_does_not_recover_from_the_breach_of_another():
+    samples = [sample(100, 95), sample(105, 10, run_id=2, began=100)]
+    assert recovered_at(replace(STEADY, for_seconds=0), samples) == []
+
+
+def test_no_rule_stands_in_for_a_limit_that_the_kernel_holds_with_another_value():
+    limits = ResourceLimits(memory_max_bytes=100)
+    refused = LimitState(100, 300, reason="not changed while it runs: 200 are in use")
+    assert builtin_rules(limits, {"memory_max": refused}) == ()

@@ -129,6 +129,12 @@ def test_a_container_without_systemd_uses_a_directory_of_its_own(tmp_path: Path)
     assert set(read_host_facts(place, base).controllers.values()) == {None}
 
 
+def test_once_we_are_in_the_leaf_below_it_that_directory_is_still_the_root(tmp_path: Path) -> None:
+    base = host(tmp_path, UNIFIED_MOUNTS, "0::/blackhole-cg/_supervisor\n", "memory pids\n")
+    place, point = find_cgroup_place(None, base), base / "sys/fs/cgroup"
+    assert (place.root, place.enable_from) == (point / "blackhole-cg", point)
+
+
 def test_a_bind_mounted_part_of_the_hierarchy_is_its_own_root(tmp_path: Path) -> None:
     base = host(tmp_path, BIND_MOUNTS, "0::/docker/abc\n", "memory\n")
     assert find_cgroup_place(None, base).root == base / "sys/fs/cgroup/blackhole-cg"

@@ -230,7 +230,7 @@ say(f"MAINPID={child}")
         assert not waiting.done()
         run.signal(15)
         status = await waiting
-        assert (status.code, status.signal) == (None, None), "nobody tells us: it was not our child"
+        assert (status.code, status.signal) == (None, 15), "though it was not our child"
         await run.emptied()
         await run.close()
 

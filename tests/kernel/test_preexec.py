@@ -79,6 +79,7 @@ def test_the_order_is_the_contracts(machine: Machine) -> None:
         "name the process",
         "connect stdin, stdout and stderr",
         "join its cgroup",
+        "wait until it is recorded",
         "set oom_score_adj to 10",  # only opened here: the rlimits could forbid that
         "set RLIMIT_NOFILE to 100",
         "set RLIMIT_CORE to 0",

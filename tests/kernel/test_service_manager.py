@@ -28,6 +28,30 @@ def test_facts_are_told_as_lines(listener):
     assert listener.recv(1000) == b"READY=1\nSTATUS=3 services: 2 running"
 
 
+def test_a_descriptor_is_stored_by_name_and_let_go_of(listener, tmp_path):
+    (tmp_path / "kept").write_text("what is kept")
+    it = manager(listener.getsockname())
+    with (tmp_path / "kept").open() as file:
+        it.keep("svc/web/http", file.fileno())
+    message, descriptors, _, _ = socket.recv_fds(listener, 1000, 4)
+    assert message == b"FDSTORE=1\nFDNAME=svc/web/http\nFDPOLL=0"
+    with open(descriptors[0]) as stored:
+        assert stored.read() == "what is kept"
+    it.keep_no_more("svc/web/http")
+    assert listener.recv(1000) == b"FDSTOREREMOVE=1\nFDNAME=svc/web/http"
+    manager(None).keep("svc/web/http", 0)
+
+
+def test_a_descriptor_that_cannot_be_stored_is_told(listener, caplog, monkeypatch):
+    monkeypatch.setattr("blackhole_cg.kernel.service_manager.KEEP_SECONDS", 0.05)
+    it = manager(listener.getsockname())
+    for _ in range(2000):  # until its queue is full
+        it.keep("svc/web/http", 0)
+        if caplog.text:
+            break
+    assert "svc/web/http is not stored with the service manager: timed out" in caplog.text
+
+
 def test_an_abstract_address():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(f"\0bh-test-{os.getpid()}")

@@ -13,6 +13,7 @@ import pytest
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import CgroupError
+from blackhole_cg.kernel.exit_status import pidfd_keeps_exit_status
 from blackhole_cg.kernel.run import LinuxRun
 from tests.kernel.machine import Machine, Traces, eventually, in_time, is_alive, open_machine, read_all
 
@@ -236,12 +237,14 @@ def test_strangers_are_reaped_and_main_processes_keep_their_status(real_base: Pa
         assert Traces.take(machine.root).children == []
 
 
-def test_a_main_process_that_somebody_else_reaped_has_an_unknown_status(machine: Machine) -> None:
+def test_of_a_main_process_that_somebody_else_reaped_only_the_pidfd_can_tell(machine: Machine) -> None:
+    known = ExitStatus(signal=signal.SIGKILL) if pidfd_keeps_exit_status() else ExitStatus()
+
     async def scenario() -> None:
         run = await machine.start(machine.spec("sleep", "1000"))
         os.kill(run.pid, signal.SIGKILL)
         os.waitpid(run.pid, 0)  # noqa: ASYNC222
-        assert await run.exited() == ExitStatus()
+        assert await run.exited() == known
         await run.close()
 
     in_time(scenario())

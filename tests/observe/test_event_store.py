@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from blackhole_cg.core.facts import EventRecord
 from blackhole_cg.core.words import Reason, State
 from blackhole_cg.errors import StoreError
-from blackhole_cg.observe.database import MIGRATIONS, Database
+from blackhole_cg.observe.database import Database
 from blackhole_cg.observe.event_store import EventStore, Retention
 
 PATIENCE_SECONDS = 60
@@ -176,63 +175,6 @@ while True:
         assert ids == list(range(1, len(ids) + 1))
         assert len(ids) in (acknowledged, acknowledged + 1)
     assert acknowledged >= 2100
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(50_000))
-
-
-def foreign(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE recipes (name)")
-        connection.commit()
-
-
-def newer(path: Path) -> None:
-    database = Database(path)
-    database.write(lambda connection: connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"))
-    database.close()
-
-
-def directory(path: Path) -> None:
-    path.mkdir()
-
-
-def truncated(path: Path) -> None:
-    store = EventStore(database := Database(path))
-    for _ in range(1000):
-        store.append(event("x" * 200))
-    database.close()
-    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096 + 100)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (garbage, "file is not a database"),
-        (foreign, "belongs to another program"),
-        (newer, f"schema version {len(MIGRATIONS) + 1} is newer"),
-        (directory, "is a directory"),
-        (truncated, "malformed"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_set_aside(path: Path, spoil, why: str) -> None:  # type: ignore[no-untyped-def]
-    path.parent.mkdir()
-    spoil(path)
-    told: list[str] = []
-    now = datetime(2025, 11, 21, 4, 2, tzinfo=UTC)
-    database = Database(path, wall_clock=lambda: now, on_set_aside=told.append)
-    store = EventStore(database)
-    record = store.append(event("fresh"))
-    assert store.read() == [record]
-    aside = f"{path}.set-aside-20251121T040200.000000Z"
-    assert len(told) == 1
-    assert why in told[0]
-    assert aside in told[0]
-    assert Path(aside).exists()
-    database.close()
-    assert EventStore(Database(path)).read() == [record]
-    assert len(told) == 1
 
 
 def test_damage_that_shows_later_is_no_crash_either(path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.probe_spec import ExecTarget, ProbeSpec, ProbesSpec
 from blackhole_cg.core.spec import RestartPolicy
 from blackhole_cg.core.words import Condition, Health, Reason, State
@@ -122,6 +123,34 @@ def test_a_dependency_that_recovers_lets_its_dependent_start_again():
         assert stage.status("web").restarts == 1, "nothing is burnt while it waits"
         stage.host.commands.failing.clear()
         await stage.until("web", State.RUNNING)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("condition", [Condition.STARTED, Condition.HEALTHY])
+def test_a_dependency_that_gives_up_suspends_the_restarts_of_its_dependents(condition: Condition):
+    async def main():
+        few = RestartPolicy(max_restarts=1, initial_delay_seconds=1.0)
+        stage = Stage(
+            service("top", depends_on={"web": condition}, restart=few),
+            service("web", depends_on={"db": condition}, restart=few),
+            service("db", restart=few, probes=READY),
+        )
+        await stage.operations.start(["top"])
+        for _ in range(2):
+            await stage.until("db", State.RUNNING)
+            stage.host.run_of("db").end(ExitStatus(code=1))
+            await stage.until("db", State.RESTARTING if stage.status("db").restarts == 0 else State.FAILED)
+        for name in ("web", "top"):
+            stage.host.run_of(name).end(ExitStatus(code=1))
+        await asyncio.sleep(24 * 3600)
+        assert stage.states() == {"db": State.FAILED, "web": State.WAITING, "top": State.WAITING}
+        assert (stage.status("web").restarts, stage.status("top").restarts) == (1, 1)
+        runs = len(stage.host.runs)
+        start = asyncio.create_task(stage.operations.start(["db"]))
+        await stage.until("top", State.RUNNING)
+        await start
+        assert len(stage.host.runs) == runs + 3, "one run each"
 
     run_virtual(main())
 

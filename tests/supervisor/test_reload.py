@@ -9,8 +9,8 @@ import pytest
 
 from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.plan import ChangeKind
-from blackhole_cg.core.spec import LogPolicy, RestartPolicy
-from blackhole_cg.core.words import Isolation, State
+from blackhole_cg.core.spec import LogPolicy, ResourceLimits, RestartPolicy
+from blackhole_cg.core.words import AUTO, Isolation, State
 from blackhole_cg.errors import ConfigError, Diagnostic, IsolationError, OperationError, UnknownServiceError
 from blackhole_cg.supervisor.paths import Paths
 from blackhole_cg.supervisor.supervisor import Supervisor
@@ -198,9 +198,11 @@ def test_a_new_service_that_does_not_start_leaves_the_rest_as_the_file_says(tmp_
 def test_a_shutdown_overtakes_a_reload(tmp_path):
     async def main():
         host = FakeHost(gone=Behaviour(stop_seconds=5))
-        async with supervisor(tmp_path, service("web"), service("gone"), host=host) as it:
+        gone = service("gone", tcp_port=80)
+        async with supervisor(tmp_path, service("web"), gone, host=host) as it:
             await it.start()
-            reload = asyncio.create_task(it.reload(supervisor_spec(service("web"), service("fresh"))))
+            fresh = service("fresh", tcp_port=80)  # waits for the port
+            reload = asyncio.create_task(it.reload(supervisor_spec(service("web"), fresh)))
             await asyncio.sleep(1)
             shutdown = asyncio.create_task(it.shutdown())
             with pytest.raises(OperationError, match="shutting down"):
@@ -217,5 +219,93 @@ def test_without_a_file_there_is_nothing_to_reload(tmp_path):
         async with supervisor(tmp_path, service("web")) as it:
             with pytest.raises(OperationError, match="did not come from a file"):
                 await it.reload()
+
+    asyncio.run(main())
+
+
+def test_limits_change_without_a_new_run_and_a_refusal_is_told_and_tried_again(tmp_path):
+    async def main():
+        host = FakeHost(web=Behaviour(limit_problem="cannot change memory_max of 'web': in use"))
+        web = service("web")
+        smaller = replace(web, limits=ResourceLimits(memory_max_bytes=4096))
+        async with supervisor(tmp_path, web, host=host) as it:
+            await it.start()
+            with pytest.raises(OperationError, match="in use"):
+                await it.reload(supervisor_spec(smaller))
+            assert host.run_of("web").changed_limits == []
+            plan = await it.reload(supervisor_spec(smaller), force=True)
+            assert plan.changes == ()
+            assert host.run_of("web").changed_limits == [smaller.limits]
+            assert len(host.runs) == 1
+
+    asyncio.run(main())
+
+
+def test_a_reconciliation_does_not_wait_and_can_be_waited_for(tmp_path):
+    async def main():
+        host = FakeHost(gone=Behaviour(stop_seconds=5))
+        async with supervisor(tmp_path, service("web"), service("gone"), host=host) as it:
+            await it.start()
+            applied = it.reconcile(supervisor_spec(service("web"), service("fresh")))
+            assert it.status("gone") is State.RUNNING
+            await asyncio.sleep(1)
+            assert (it.status("gone"), it.status("fresh")) == (State.STOPPING, State.RUNNING)
+            with pytest.raises(OperationError, match="'gone' is being removed"):
+                await it.start("gone")
+            await applied.settled()
+            assert [info.name for info in it.all_services()] == ["web", "fresh"]
+
+    run_virtual(main())
+
+
+def test_what_was_applied_is_kept_for_its_owner_alone_and_can_be_returned_to(tmp_path):
+    async def main():
+        host = FakeHost()
+        web = service("web", environment={"TOKEN": "secret"})
+        async with supervisor(tmp_path, web, host=host) as it:
+            await it.start()
+            for umask in range(1, 15):
+                await it.reload(supervisor_spec(replace(web, umask=umask, config_hash=str(umask))))
+            kept = it.configuration.applied()
+            assert [entry.number for entry in kept] == list(range(6, 16))
+            directory = tmp_path / "state" / "configurations"
+            assert len(list(directory.iterdir())) == 10
+            assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+            await it.configuration.roll_back(None)
+            assert host.run_of("web").spec.umask == 13
+            await it.configuration.roll_back(8)
+            assert host.run_of("web").spec == replace(web, umask=7, config_hash="7")
+            assert [entry.how for entry in it.configuration.applied()][-2:] == [
+                "rollback to 14",
+                "rollback to 8",
+            ]
+            with pytest.raises(OperationError, match="3: it is not kept"):
+                await it.configuration.roll_back(3)
+
+    asyncio.run(main())
+
+
+def test_a_configuration_that_cannot_be_kept_is_applied_all_the_same(tmp_path, caplog):
+    async def main():
+        async with supervisor(tmp_path, service("web")) as it:
+            directory = tmp_path / "state" / "configurations"
+            for path in directory.iterdir():
+                path.unlink()
+            directory.rmdir()
+            directory.write_text("no directory")
+            await it.reload(supervisor_spec(service("fresh")))
+            assert it.is_running("fresh")
+            assert "cannot store the configuration" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_services_on_any_port_do_not_wait_for_each_other(tmp_path):
+    async def main():
+        web, api = (replace(service(name), tcp_port=AUTO) for name in ("web", "api"))
+        async with supervisor(tmp_path, web) as it, asyncio.timeout(30):
+            await it.start()
+            await it.reload(supervisor_spec(web, api))
+            assert it.is_running("web") and it.is_running("api")
 
     asyncio.run(main())

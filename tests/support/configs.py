@@ -7,8 +7,9 @@ from typing import Any
 
 
 def config(services: dict[str, dict[str, Any]], **orchestrator: Any) -> dict[str, Any]:
-    """A configuration that runs on any host; services without limits of their own have none."""
+    """A configuration that runs on any host; services without a CPU limit of their own have none."""
     orchestrator.setdefault("isolation", "best_effort")
+    orchestrator.setdefault("resource_limits", {"default_cpu_percent": "max"})
     orchestrator.setdefault("shutdown_timeout", "20s")
     return {"runtime": {"orchestrator": orchestrator}, "services": services}
 

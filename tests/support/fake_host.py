@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackhole_cg.core.facts import ExitStatus, HostFacts, LimitProblem, LimitState, Usage
 from blackhole_cg.core.monitor_spec import Action
+from blackhole_cg.core.ports import PortHolder
 from blackhole_cg.core.record import RunRecord
-from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.core.spec import ResourceLimits, ServiceSpec
 from blackhole_cg.core.words import Stream
 from blackhole_cg.errors import SpawnError
 from tests.support.fake_commands import FakeCommands
@@ -33,6 +34,7 @@ class Behaviour:
     leftovers: bool = False  # a grandchild outlives the main process until it is killed
     spawn_error: str | None = None  # fails between fork and exec
     launch_error: str | None = None  # fails before the fork
+    limit_problem: str | None = None  # why limits cannot be changed without force
 
 
 @dataclass(eq=False)
@@ -48,9 +50,11 @@ class FakeRun:
     limits: Mapping[str, LimitState] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
     adjusted: list[Action] = field(default_factory=list)
+    changed_limits: list[ResourceLimits] = field(default_factory=list)
     thawed: int = 0
     killed: bool = False
     closed: bool = False
+    began: bool = False
     members: set[int] = field(default_factory=set)  # its processes beside the main one
 
     def __post_init__(self) -> None:
@@ -62,18 +66,38 @@ class FakeRun:
     def live(self) -> bool:
         return self.exit_status is None
 
+    def begin(self) -> None:
+        """It goes on, whoever supervises it."""
+        self.began = True
+        lasts = self.behaviour.exit_after_seconds
+        if lasts is not None and not self.behaviour.spawn_error:
+            asyncio.get_running_loop().call_later(self.behaviour.exec_seconds + lasts, self.end)
+
+    def die_waiting(self) -> None:
+        """The supervisor has gone: a child that was not allowed to go on ends."""
+        if self.live and not self.began:
+            self.exit_status = ExitStatus(code=127)
+            self._exited.set_result(None)
+            self._emptied.set_result(None)
+
+    async def change_limits(self, spec: ServiceSpec, force: bool = False) -> Sequence[str]:
+        if self.behaviour.limit_problem and not force:
+            return (self.behaviour.limit_problem,)
+        self.changed_limits.append(spec.limits)
+        return ()
+
     async def executed(self) -> None:
+        if not self.began:
+            self.begin()
         if self.behaviour.exec_seconds:
             await asyncio.sleep(self.behaviour.exec_seconds)
         if self.behaviour.spawn_error:
             self.exit_status = ExitStatus(code=127)
             await self.close()
             raise SpawnError(self.spec.name, self.behaviour.spawn_error)
-        if self.behaviour.exit_after_seconds is not None:
-            asyncio.get_running_loop().call_later(self.behaviour.exit_after_seconds, self.end)
 
     async def exited(self) -> ExitStatus:
-        await self._exited
+        await asyncio.shield(self._exited)  # not to be cancelled with who waits
         assert self.exit_status is not None
         return self.exit_status
 
@@ -93,7 +117,7 @@ class FakeRun:
         return not self._emptied.done()
 
     async def emptied(self) -> None:
-        await self._emptied
+        await asyncio.shield(self._emptied)
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -119,6 +143,8 @@ class FakeRun:
     def thaw(self) -> None:
         self.thawed += 1
 
+    freezer = None
+
     def usage(self) -> Usage:
         return Usage(1.0, 4096, 1)
 
@@ -140,6 +166,25 @@ class FakeRun:
         self._exited.set_result(None)
 
 
+class FakeSockets:
+    """Bound by a launch, by name only."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, ...]] = {}
+
+    def services(self) -> list[str]:
+        return list(self.held)
+
+    def names(self, service: str) -> tuple[str, ...]:
+        return self.held.get(service, ())
+
+    def handed_over(self) -> dict[str, int]:
+        return {}
+
+    def release(self, service: str) -> None:
+        self.held.pop(service, None)
+
+
 class NoAlarms:
     """Nothing ever rings."""
 
@@ -159,7 +204,9 @@ class FakeHost:
         self.on_launch: Callable[[ServiceSpec], None] = lambda spec: None
         self.limit_problems: dict[str, list[LimitProblem]] = {}
         self.opened = self.is_closed = False
+        self.port_holders: dict[int, PortHolder] = {}
         self.commands = FakeCommands()
+        self.sockets = FakeSockets()
         self._descriptors: list[int] = []
 
     subreaper = False
@@ -178,6 +225,8 @@ class FakeHost:
         behaviour = self.behaviours.get(spec.name, Behaviour())
         assert spec.name not in self.live, f"two live runs of {spec.name}"
         self.on_launch(spec)
+        if spec.sockets:
+            self.sockets.held[spec.name] = tuple(each.name for each in spec.sockets)
         if behaviour.launch_error:
             raise SpawnError(spec.name, behaviour.launch_error)
         run = FakeRun(self, spec, run_id, behaviour, pid=1000 + len(self.runs))
@@ -188,11 +237,26 @@ class FakeHost:
 
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> FakeRun | None:
         run = self.live.get(spec.name)
-        return run if run is not None and run.live and run.pid == record.pid else None
+        return run if run is not None and run.live and run.began and run.pid == record.pid else None
 
-    async def clear(self, name: str) -> list[int]:
+    def is_held(self, name: str) -> bool:
+        runs = [run for run in self.runs if run.spec.name == name]
+        return bool(runs) and not runs[-1].began
+
+    def identify(self, spec: ServiceSpec, run_id: int) -> RunRecord | None:
+        return None
+
+    def cgroups(self, known: Container[str] = ()) -> Mapping[str, list[int]]:
+        return {name: run.processes() for name, run in self.live.items() if name not in known}
+
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         run = self.live.pop(name, None)
         return [] if run is None else [run.pid]
+
+    def supervisor_died(self) -> None:
+        """What the kernel does about it: nothing but ending the children that wait to be let go on."""
+        for run in self.live.values():
+            run.die_waiting()
 
     def ended(self, run: FakeRun) -> None:
         assert self.live.pop(run.spec.name) is run
@@ -208,6 +272,19 @@ class FakeHost:
             self._descriptors.append(writer)
             streams[stream] = reader
         return streams
+
+    def stream_paths(self, name: str) -> Mapping[Stream, str]:
+        return {stream: f"/fifo/{name}.{stream}" for stream in Stream}
+
+    def port_holder(self, port: int, *, identify: bool = True) -> PortHolder | None:
+        holder = self.port_holders.get(port)
+        return holder if identify or holder is None else PortHolder()
+
+    def lost_streams(self, spec: ServiceSpec, pids: Sequence[int]) -> Mapping[Stream, int]:
+        return {}
+
+    def stream_names(self) -> set[str]:
+        return set()
 
     def remove_streams(self, names: Iterable[str]) -> None:
         pass

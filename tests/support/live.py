@@ -70,6 +70,7 @@ class Live:
         self.output = directory / "output"
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
+        self.command = supervisor_command()
 
     def start(self, wrapper: tuple[str, ...] = ()) -> Live:
         """Start the supervisor; `wrapper` is a command that execs the rest of its arguments."""
@@ -80,7 +81,7 @@ class Live:
             self.process = subprocess.Popen(
                 [
                     *wrapper,
-                    *supervisor_command(),
+                    *self.command,
                     "run",
                     "--config",
                     self.config,
@@ -127,7 +128,7 @@ class Live:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=180,
             env={**os.environ, "BLACKHOLE_CG_RUNTIME_DIR": str(self.runtime_dir)},
             check=False,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,8 @@ from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.services import Services, Surroundings
 from tests.support.builders import supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
@@ -45,6 +48,9 @@ class NoStates:
     def forget_run(self, service: str) -> None:
         pass
 
+    def save_port(self, service: str, port: int) -> None:
+        pass
+
 
 class Stage:
     """A running composition of services; create it inside `run_virtual`."""
@@ -62,9 +68,19 @@ class Stage:
         self.records: list[EventRecord] = []
         self.wall_jump_seconds = 0.0
         clock = Clock(loop.time, self._wall, lambda: 0.0)
-        around = Surroundings(self.host, clock, lambda spec: NoOutput(), self, NoStates())
+        self.on_change: Callable[[ServiceRunner], None] = lambda runner: None
+        around = Surroundings(
+            self.host, clock, lambda spec: NoOutput(), self, NoStates(), changed=self._changed
+        )
         self.services = Services(supervisor_spec(*specs, **runtime), around)
-        self.operations = self.services.operations
+
+    @property
+    def operations(self) -> Operations:
+        """Those of the newest configuration."""
+        return self.services.operations
+
+    def _changed(self, runner: ServiceRunner) -> None:
+        self.on_change(runner)
 
     def _wall(self) -> datetime:
         return EPOCH + timedelta(seconds=asyncio.get_running_loop().time() + self.wall_jump_seconds)

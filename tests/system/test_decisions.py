@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import SLEEP, config, python
+from tests.support.neighbour import Neighbour, why
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.needs_kernel
@@ -92,8 +93,8 @@ def test_a_web_server_that_answers_500_is_restarted(supervise, tmp_path: Path):
             "after": {**SLEEP, "depends_on": {"web": {"condition": "healthy"}}},
         })
     )  # fmt: skip
-    before = live.services()
-    assert before["web"]["health"] == "healthy"
+    after = Neighbour(live, "after")
+    assert live.status("web")["health"] == "healthy"
     (directory / "broken").touch()
     eventually(lambda: live.status("web")["restarts"] >= 1, "it is restarted", 120)
     (directory / "broken").unlink()
@@ -101,4 +102,5 @@ def test_a_web_server_that_answers_500_is_restarted(supervise, tmp_path: Path):
     stopping = [event for event in live.events("web") if event["to"] == "stopping"]
     assert stopping[0]["reason"] == "probe_failed"
     assert "500 Internal Server Error" in stopping[0]["detail"]
-    assert live.status("after")["pid"] == before["after"]["pid"]
+    assert "500 Internal Server Error" in why(live, "web")
+    after.assert_untouched()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 
-from tests.support.configs import SLEEP, config, python
+from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import crash
+from tests.support.neighbour import Neighbour, seconds_until, why
 from tests.support.waiting import eventually
 
 SERVER = """
-import http.server, os, sys
+import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        while os.path.exists('deaf'):
+            time.sleep(0.1)
         broken = os.path.exists('broken')
         self.send_response(500 if broken else 200)
         self.end_headers()
@@ -43,6 +47,7 @@ def server(script, port, check, **fields):
 
 
 CHECK = {"interval": "200ms", "timeout": "2s", "retries": 2}
+DETECTION_SECONDS = 2 * (0.2 + 2) + 10  # each failure takes the timeout at most; the rest is for a busy host
 
 
 def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not(supervise):
@@ -51,24 +56,31 @@ def test_a_server_that_fails_is_restarted_with_the_reason_and_neighbours_are_not
             "web": server(SERVER, free_port(), {"http": {"path": "/status"}, **CHECK}, data_dir="web",
                           restart={"initial_delay": "100ms"}),
             "calm": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="calm"),
+            "mute": server(SERVER, free_port(), {"http": {"path": "/"}, **CHECK}, data_dir="mute",
+                           restart={"initial_delay": "100ms"}),
             "after": {**SLEEP, "depends_on": {"web": {"condition": "healthy"}}},
         })
     )  # fmt: skip
+    neighbours = [Neighbour(live, name) for name in ("calm", "after")]
     before = live.services()
     assert before["web"]["health"] == "healthy"
     assert before["after"]["state"] == "running"
-    (live.directory / "web" / "broken").touch()
-    eventually(lambda: live.status("web")["restarts"] >= 1, "web is restarted", 60)
-    (live.directory / "web" / "broken").unlink()
-    eventually(lambda: live.status("web")["health"] == "healthy", "web is healthy again", 60)
+    for name, trouble in (("web", "broken"), ("mute", "deaf")):
+        began = time.time()
+        (live.directory / name / trouble).touch()
+        eventually(lambda name=name: live.status(name)["restarts"] >= 1, f"{name} is restarted", 60)
+        assert seconds_until(live, name, "stopping", began) < DETECTION_SECONDS
+        (live.directory / name / trouble).unlink()
+        eventually(lambda name=name: live.status(name)["health"] == "healthy", f"{name} is well again", 60)
     restarted = [event for event in live.events("web") if event["to"] == "stopping"]
     assert restarted[0]["reason"] == "probe_failed"
     assert "liveness probe failed 2 times in a row" in restarted[0]["detail"]
     assert "500 Internal Server Error: out of order" in restarted[0]["detail"]
     assert live.status("web")["last_exit"]["reason"] == "probe_failed"
-    after = live.services()
-    for name in ("calm", "after"):
-        assert (after[name]["pid"], after[name]["restarts"]) == (before[name]["pid"], 0)
+    assert "500 Internal Server Error: out of order" in why(live, "web")
+    assert "/: no answer within 2s" in why(live, "mute")
+    for neighbour in neighbours:
+        neighbour.assert_untouched()
     shown = live.cli("health", "web").stdout
     assert "healthy" in shown
     assert "200 OK" in shown
@@ -144,3 +156,30 @@ def test_an_unhealthy_service_does_not_keep_the_next_supervisor_from_taking_over
     sick = live.status("sick")
     assert (sick["pid"], sick["state"], sick["health"]) == (before["sick"]["pid"], "running", "unhealthy")
     assert not live.ended()
+
+
+def test_a_dependency_that_gives_up_suspends_the_restarts_of_its_dependents(supervise):
+    policy = {"initial_delay": "100ms", "max_restarts": 1}
+    live = supervise(
+        config({
+            "db": shell("test ! -e broken && exec sleep 1000", data_dir="db", restart=policy),
+            "web": {**SLEEP, "depends_on": ["db"], "restart": policy},
+            "calm": SLEEP,
+        })
+    )  # fmt: skip
+    calm = Neighbour(live, "calm")
+    before = live.services()
+    (live.directory / "db" / "broken").touch()
+    os.kill(before["db"]["pid"], signal.SIGKILL)
+    live.until("db", "failed", 60)
+    os.kill(before["web"]["pid"], signal.SIGKILL)
+    info = live.until("web", "waiting", 60)
+    assert (info["restarts"], info["desired"]) == (1, "up")
+    told = why(live, "web")
+    assert "db" in told.partition("now")[2]
+    assert "gave up after 1 restarts" in told
+    (live.directory / "db" / "broken").unlink()
+    live.cli("start", "db")
+    info = live.until("web", "running", 60)
+    assert (info["run_id"], info["restarts"]) == (before["web"]["run_id"] + 1, 1)
+    calm.assert_untouched()

@@ -92,7 +92,7 @@ def test_a_daemon_that_names_its_main_process_is_followed_also_by_the_next_super
     assert [after[key] for key in ("pid", "run_id", "adopted")] == [before["pid"], 1, True]
     os.kill(after["pid"], signal.SIGKILL)
     again = eventually(lambda: (i := live.status("api"))["run_id"] == 2 and i, "it runs again")
-    assert again["last_exit"]["reason"] == "unknown", "it was nobody's child here"
+    assert again["last_exit"]["reason"] == "signalled", "though it was nobody's child here"
 
 
 def test_a_service_is_heard_again_after_a_take_over_and_is_not_ended_for_its_silence(supervise):

@@ -158,6 +158,25 @@ def memory_max() -> str | None:
     return file.read_text() if file.exists() else None
 
 
+def test_an_upgrade_keeps_the_unit_active_with_the_same_process_and_feeds_its_watchdog(unit):
+    systemctl("start", UNIT)
+    before, main = services(), show("MainPID")
+    system.run("blackhole-cg", "upgrade")
+    assert (show("ActiveState"), show("MainPID"), show("NRestarts")) == ("active", main, "0")
+    check_same(before)
+    assert show("WatchdogUSec") == "30s", "as it was"
+    fed = int(show("WatchdogTimestampMonotonic"))
+    eventually(lambda: int(show("WatchdogTimestampMonotonic")) > fed, "the watchdog is fed again", 60)
+    os.kill(before["web"]["pid"], 9)
+    ended = eventually(lambda: services()["web"]["last_exit"], "web has ended", 60)
+    assert ended["signal"] == 9, "it was still a child of the supervisor"
+    CONFIG.write_text(CONFIG.read_text().replace("depends_on", "depend_on"))
+    assert system.run("blackhole-cg", "upgrade", check=False).returncode != 0
+    assert (show("ActiveState"), show("MainPID")) == ("active", main)
+    systemctl("stop", UNIT)
+    assert (show("ActiveState"), show("Result")) == ("inactive", "success")
+
+
 def check_same(before: dict[str, dict]) -> None:
     found = services()
     for name in ("db", "web"):

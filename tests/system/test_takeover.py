@@ -6,6 +6,8 @@ import json
 import os
 import signal
 
+import pytest
+
 from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import alive, crash
 from tests.support.waiting import eventually
@@ -37,11 +39,63 @@ def test_a_killed_supervisor_leaves_its_services_running_and_the_next_takes_over
 
     os.kill(after["web"]["pid"], signal.SIGKILL)
     again = eventually(lambda: (i := live.status("web"))["run_id"] == 2 and i, "web runs again")
-    assert again["last_exit"]["reason"] == "unknown"
+    assert (again["last_exit"]["reason"], again["last_exit"]["signal"]) == ("signalled", signal.SIGKILL)
     live.cli("stop", "db", "--force")
     assert not alive(before["db"]["pid"])
     assert live.interrupt() == 0
     assert live.leftovers() == []
+
+
+@pytest.mark.every_kernel
+def test_how_a_service_ends_that_was_taken_over_is_known_and_its_policy_goes_by_it(supervise):
+    endings = {
+        "done": ("sys.exit(0)", {"code": 0, "signal": None, "reason": "exited"}),
+        "seven": ("sys.exit(7)", {"code": 7, "signal": None, "reason": "exited"}),
+        "segv": ("os.kill(os.getpid(), signal.SIGSEGV)", {"code": None, "signal": 11, "reason": "signalled"}),
+    }
+    script = (
+        "import os, signal, sys, time\n"
+        "if os.path.exists('again'): time.sleep(1000)\n"
+        "open('again', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
+    )
+    restart = {"policy": "on_failure", "initial_delay": "100ms"}
+    live = supervise(
+        config(
+            {name: python(script + end, data_dir=name, restart=restart) for name, (end, _) in endings.items()}
+        )
+    )
+    for name in endings:
+        eventually(lambda name=name: (live.directory / name / "again").exists(), f"{name} waits")
+    crash(live)
+    live.start().ready()
+    assert all(info["adopted"] for info in live.services().values())
+    for name in endings:
+        (live.directory / name / "go").touch()
+    assert live.until("done", "completed")["run_id"] == 1
+    for name in ("seven", "segv"):
+        eventually(lambda name=name: live.status(name)["run_id"] == 2, f"{name} runs again")
+    for name, (_, expected) in endings.items():
+        last_exit = live.status(name)["last_exit"]
+        assert {key: last_exit[key] for key in expected} == expected
+    assert live.interrupt() == 0
+    assert live.leftovers() == []
+
+
+@pytest.mark.needs_kernel
+def test_a_service_that_was_taken_over_and_runs_out_of_memory_is_told_so(supervise):
+    script = (
+        "import os, time\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
+        "hoard = [bytearray(b'x' * (1 << 20)) for _ in range(500)]\n"
+    )
+    eater = python(script, data_dir="eater", resources={"memory_mb": 48}, restart={"policy": "never"})
+    live = supervise(config({"eater": eater}))
+    crash(live)
+    live.start().ready()
+    (live.directory / "eater" / "go").touch()
+    last_exit = live.until("eater", "failed", 120)["last_exit"]
+    assert (last_exit["reason"], last_exit["signal"]) == ("oom", signal.SIGKILL)
 
 
 def test_no_line_is_lost_or_doubled_while_nobody_supervises(supervise):

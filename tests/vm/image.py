@@ -45,9 +45,9 @@ TO_INSTALL = "gcc libc6-dev libcap-dev python3-dev"
 BOX_PACKAGES = f"{FOR_VAGRANT} {TO_INSTALL}".split()
 
 # Nothing of these is used in the VM.
-NOT_INSTALLED = frozenset(
-    "mypy mypy_extensions ruff librt ast_serialize types-psutil types-PyYAML".lower().split()
-)
+CHECKERS = "mypy mypy_extensions ruff librt ast_serialize types-psutil types-PyYAML"
+SERVERS = "grpcio grpcio-health-checking protobuf"  # of a test that runs on the host
+NOT_INSTALLED = frozenset(f"{CHECKERS} {SERVERS}".lower().split())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from blackhole_cg.core.config.probe_checks import check_probes, probe_texts
 from blackhole_cg.core.config.resource_models import MIB
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.config.socket_checks import check_addresses, check_sockets, socket_texts
 from blackhole_cg.core.config.tree import KeyPath, Mapping
 from blackhole_cg.core.units import shorten
 from blackhole_cg.core.words import Condition, RestartWhen, ServiceType
@@ -104,7 +105,10 @@ def _cycles(loaded: LoadedConfig) -> Iterator[Finding]:
 
 
 def _ports(loaded: LoadedConfig) -> Iterator[Finding]:
-    return _collisions(loaded, "tcp_port", lambda name, service: service.tcp_port)
+    def fixed(name: str, service: Service) -> int | None:
+        return service.tcp_port if isinstance(service.tcp_port, int) else None
+
+    return _collisions(loaded, "tcp_port", fixed)
 
 
 def _metrics_port(loaded: LoadedConfig) -> Iterator[Finding]:
@@ -192,6 +196,7 @@ def _texts(path: KeyPath, service: Service) -> Iterator[tuple[KeyPath, str]]:
             yield from (((*path, key, index), word) for index, word in enumerate(words))
     for name, text in service.environment.items():
         yield (*path, "environment", name), text
+    yield from socket_texts(path, service)
     yield from probe_texts(path, service)
 
 
@@ -238,6 +243,8 @@ _RULES: tuple[_Rule, ...] = (
     _ports,
     _metrics_port,
     _sockets,
+    _each(check_sockets),
+    check_addresses,
     _each(_memory),
     _each(_io_max),
     _each(_command),

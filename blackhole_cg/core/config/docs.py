@@ -60,8 +60,8 @@ are. YAML's anchors, aliases and `<<` work; tags do not.
 written. A variable that is not set is an error. `config show` prints such a value as it was written,
 and `***` for a value derived from one.
 
-**Placeholders.** In `command`, `args`, `environment` and the probes of a service, these words are
-replaced by its own facts:
+**Placeholders.** In `command`, `args`, `environment`, the sockets and the probes of a service, these
+words are replaced by its own facts:
 {", ".join(f"`{{{word}}}`" for word in WORDS)}.
 They are replaced after the variables; every other brace stays as written, and so does one right
 after a `$`.
@@ -79,7 +79,9 @@ memory_max; then the variables of `env_file`, then those of `environment`. Later
 **An env_file** has lines `KEY=VALUE`, `KEY='VALUE'` or `KEY="VALUE"` and comments from `#`; nothing in
 it is replaced, but `\\n`, `\\t`, `\\"` and such in double quotes.
 
-**Included files** may hold `services` and `include` only. A service is defined in one place.
+**Included files** may hold `services`, `templates`, `instances` and `include` only. A service is defined
+in one place; the instances of all files are one list. Templates and instances are described in
+[instances.md](instances.md), `discover` in [discovery.md](discovery.md).
 """
 
 
@@ -106,9 +108,16 @@ def _chapters(model: type[Section], path: str, described: dict[type[Section], st
         yield from _chapters(held, held_path, described)
 
 
-_INNER_KEYS: Final = {"services": ".NAME", "io_max": ".DEVICE", "depends_on": ".NAME", "rules": "[N]"}
+_INNER_KEYS: Final = {
+    "services": ".NAME",
+    "io_max": ".DEVICE",
+    "depends_on": ".NAME",
+    "sockets": ".NAME",
+    "rules": "[N]",
+}
 _SECTION_FORMS: Final = {
     "depends_on": "list of names, or mapping, see below",
+    "sockets": "mapping of names, see below",
     "services": "mapping of names, see below",
     "rules": "list of mappings, see below",
     "io_max": "mapping of devices (a path such as /dev/sda, or MAJOR:MINOR), see below",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,7 +72,8 @@ def fill_defaults(loaded: LoadedConfig, context: Context) -> Config:
         for name, service in config.services.items()
     }
     runtime = config.runtime.model_copy(update={"orchestrator": orchestrator})
-    return config.model_copy(update={"include": (), "runtime": runtime, "services": services})
+    own = {"include": (), "templates": {}, "instances": (), "runtime": runtime, "services": services}
+    return config.model_copy(update=own)
 
 
 def absolute_path(path: str, directory: str, context: Context) -> str:
@@ -94,12 +96,21 @@ def _fill_service(
             "data_dir": located(service.data_dir) or posixpath.join(context.data_root, name),
             "env_file": located(service.env_file),
             "unix_socket": located(service.unix_socket),
+            "sockets": {
+                key: socket.model_copy(update={"unix": _located_socket(socket.unix, located)})
+                for key, socket in service.sockets.items()
+            },
             "oom_score_adj": _or(service.oom_score_adj, _OOM_SCORES[service.priority]),
             "resources": _fill_resources(service.resources, service.priority, orchestrator),
             "restart": _fill_restart(service, orchestrator),
             "logs": _fill_logs(service.logs, orchestrator),
         }
     )
+
+
+def _located_socket(path: str | None, located: Callable[[str | None], str | None]) -> str | None:
+    """One that begins with a placeholder begins with a path that is absolute."""
+    return path if path is not None and path.startswith("{") else located(path)
 
 
 _CPU_WEIGHTS: Final = {Priority.CRITICAL: 400, Priority.BACKGROUND: 25}  # normal: the kernel's 100
@@ -168,7 +179,8 @@ def show_config(loaded: LoadedConfig, context: Context) -> dict[str, Any]:
     was derived from one is shown as ***.
     """
     data = fill_defaults(loaded, context).model_dump(mode="python", by_alias=True)
-    del data["include"]
+    for name in ("include", "templates", "instances"):  # they are services by now
+        del data[name]
     shown = _Redaction(loaded).show(data, ())
     assert isinstance(shown, dict)
     return shown

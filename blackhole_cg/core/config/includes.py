@@ -8,7 +8,16 @@ from collections.abc import Mapping as MappingABC
 from typing import Final, Protocol
 
 from blackhole_cg.core.config.kinds import suggest
-from blackhole_cg.core.config.tree import Mapping, Node, Scalar, Sequence, kind_of, render_key
+from blackhole_cg.core.config.tree import (
+    Mapping,
+    Node,
+    Position,
+    Scalar,
+    Sequence,
+    is_null,
+    kind_of,
+    render_key,
+)
 from blackhole_cg.core.config.variables import expand
 from blackhole_cg.core.config.yaml_text import parse_yaml
 from blackhole_cg.core.units import shorten
@@ -17,7 +26,8 @@ from blackhole_cg.errors import ConfigError, Diagnostic
 MAX_INCLUDE_DEPTH: Final = 16
 MAX_FILES: Final = 1000
 
-_INCLUDED_KEYS: Final = ("include", "services")
+_INCLUDED_KEYS: Final = ("include", "services", "templates", "instances")
+_NAMED: Final = ("services", "templates")
 
 
 class Reader(Protocol):
@@ -41,15 +51,18 @@ class Files:
         self._seen: set[str] = set()
 
     def read(self, path: str) -> Mapping | None:
-        """The joined tree of a main file: its own keys, and the services of all files; None if unreadable."""
+        """The joined tree of a main file: its own keys, and what included files add; None if unreadable."""
         root = self._parse(path, None)
         if root is None:
             return None
-        services = self._services_of(root) or Mapping(root.position)
-        self._include(root, (path,), services)
         joined = Mapping(root.position, dict(root.entries), dict(root.keys))
-        if services.entries or "services" not in joined.entries:
-            joined.add("services", joined.keys.get("services", services.position), services)
+        for name in _NAMED:
+            own = self._mapping_of(root, name)
+            if own is not None:
+                joined.add(name, root.keys[name], own)
+        self._include(root, (path,), joined)
+        if "services" not in joined.entries:
+            joined.add("services", root.position, Mapping(root.position))
         return joined
 
     def _parse(self, path: str, asked_at: Diagnostic | None) -> Mapping | None:
@@ -72,7 +85,7 @@ class Files:
         self.diagnostics.extend(diagnostics)
         return root
 
-    def _include(self, root: Mapping, chain: tuple[str, ...], services: Mapping) -> None:
+    def _include(self, root: Mapping, chain: tuple[str, ...], joined: Mapping) -> None:
         for path, asked_at in self._included_paths(root, chain[-1]):
             if posixpath.normpath(path) in map(posixpath.normpath, chain):
                 self._report(asked_at, f"the files include each other: {' -> '.join((*chain, path))}")
@@ -82,13 +95,13 @@ class Files:
             elif posixpath.normpath(path) not in self._seen:
                 included = self._parse(path, asked_at)
                 if included is not None:
-                    self._join(included, chain[0], services)
-                    self._include(included, (*chain, path), services)
+                    self._join(included, chain[0], joined)
+                    self._include(included, (*chain, path), joined)
 
     def _included_paths(self, root: Mapping, source: str) -> Iterator[tuple[str, Diagnostic]]:
         """The paths of an `include:` key, each with a diagnostic that lacks only its message."""
         node = root.entries.get("include")
-        if node is None or (isinstance(node, Scalar) and node.is_null):
+        if node is None or is_null(node):
             return
         for index, item in enumerate(node.items if isinstance(node, Sequence) else [node]):
             key = f"include[{index}]" if isinstance(node, Sequence) else "include"
@@ -105,33 +118,60 @@ class Files:
             else:
                 yield from ((path, place) for path in paths)
 
-    def _join(self, included: Mapping, main: str, services: Mapping) -> None:
-        """Add the services of an included file; nothing else may be in it."""
+    def _join(self, included: Mapping, main: str, joined: Mapping) -> None:
+        """Add the services, templates and instances of an included file; nothing else may be in it."""
         for name in included.entries:
             if name not in _INCLUDED_KEYS:
                 hint = suggest(name, _INCLUDED_KEYS).strip()
                 why = f"belongs in {main}, not in an included file" if name in ("runtime", "control") else ""
                 accepted = hint or f"accepted in an included file: {', '.join(_INCLUDED_KEYS)}"
                 self._report_key(included, name, why or f"unknown key ({accepted})")
-        own = self._services_of(included) or Mapping(included.position)
-        for name, service in own.entries.items():
-            if name in services.entries:
-                path = ("services", name)
-                place, first = own.keys[name], services.keys[name]
+        for section in _NAMED:
+            own = self._mapping_of(included, section)
+            if own is not None:
+                self._join_named(section, included.keys[section], own, joined)
+        self._join_instances(included, joined)
+
+    def _join_named(self, section: str, place: Position, own: Mapping, joined: Mapping) -> None:
+        present = joined.entries.get(section)
+        if not isinstance(present, Mapping):
+            if present is not None and not is_null(present):
+                return  # the main file's is refused as a whole
+            present = Mapping(own.position)
+            joined.add(section, joined.keys.get(section, place), present)
+        for name, item in own.entries.items():
+            if name in present.entries:
+                path = (section, name)
+                key, first = own.keys[name], present.keys[name]
                 message = f"is defined twice (first at {first})"
                 self.diagnostics.append(
-                    Diagnostic(place.source, place.line, place.column, render_key(path), message)
+                    Diagnostic(key.source, key.line, key.column, render_key(path), message)
                 )
             else:
-                services.add(name, own.keys[name], service)
+                present.add(name, own.keys[name], item)
 
-    def _services_of(self, root: Mapping) -> Mapping | None:
-        node: Node | None = root.entries.get("services")
+    def _join_instances(self, included: Mapping, joined: Mapping) -> None:
+        own = included.entries.get("instances")
+        if own is None or is_null(own):
+            return
+        if not isinstance(own, Sequence):
+            self._report_key(included, "instances", f"{kind_of(own)} is not a list (accepted: a list)")
+            return
+        present = joined.entries.get("instances")
+        if isinstance(present, Sequence):
+            own = Sequence(present.position, [*present.items, *own.items])
+        if present is None or isinstance(present, Sequence) or is_null(present):
+            place = joined.keys.get("instances", included.keys["instances"])
+            joined.add("instances", place, own)
+
+    def _mapping_of(self, root: Mapping, section: str) -> Mapping | None:
+        """A copy of a section that maps names; None when it is absent or something else."""
+        node: Node | None = root.entries.get(section)
         if isinstance(node, Mapping):
             return Mapping(node.position, dict(node.entries), dict(node.keys))
-        is_included = len(self.sources) > 1  # the models refuse it in the main file
-        if is_included and node is not None and not (isinstance(node, Scalar) and node.is_null):
-            self._report_key(root, "services", f"{kind_of(node)} is not a mapping (accepted: a mapping)")
+        is_included = len(self.sources) > 1  # in the main file it is refused later on
+        if is_included and node is not None and not is_null(node):
+            self._report_key(root, section, f"{kind_of(node)} is not a mapping (accepted: a mapping)")
         return None
 
     def _report(self, place: Diagnostic, message: str) -> None:

@@ -6,12 +6,17 @@ import posixpath
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, field
+from typing import Final
 
 from blackhole_cg.core.config import tree
+from blackhole_cg.core.config.instances import Origin
 from blackhole_cg.core.config.messages import Finding
 from blackhole_cg.core.config.models import Config
 from blackhole_cg.core.config.tree import KeyPath, Position
 from blackhole_cg.errors import Diagnostic
+
+INSTANCE_MARK: Final = " (instance '"
+"""Begins the part of a message that says which instance of a template it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class LoadedConfig:
     """The models with their positions.
 
     `secrets` has the text as written of each value that a variable went into; `env_files` the variables of
-    each service's env_file; `broken` is always empty in what `load_config` returns.
+    each service's env_file; `broken` is always empty in what `load_config` returns. `origins` tells which
+    services are instances, `discovered` which are in no file; `notes` is what was seen on the way.
     """
 
     config: Config
@@ -46,6 +52,9 @@ class LoadedConfig:
     secrets: MappingABC[KeyPath, str] = field(default_factory=dict)
     env_files: MappingABC[str, MappingABC[str, str]] = field(default_factory=dict)
     broken: Broken = field(default_factory=Broken)
+    origins: MappingABC[str, Origin] = field(default_factory=dict)
+    discovered: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def position(self, path: KeyPath, *, key: bool = False) -> Position:
         """Where the value at `path` was written, or its key; the nearest key above it when it is absent."""
@@ -54,6 +63,10 @@ class LoadedConfig:
     def diagnostic(self, path: KeyPath, message: str, *, key: bool = False) -> Diagnostic:
         """Something wrong with the value at `path` (with its key when `key`), at its place in the files."""
         place = self.position(path, key=key)
+        origin = self._origin(path)
+        if origin is not None and place not in origin.places:
+            message += f"{INSTANCE_MARK}{path[1]}' at {origin.place})"
+            path = ("templates", origin.template, *path[2:])
         return Diagnostic(place.source, place.line, place.column, tree.render_key(path), message)
 
     def diagnostic_of(self, finding: Finding) -> Diagnostic:
@@ -68,8 +81,18 @@ class LoadedConfig:
         return node is not None
 
     def directory_of(self, service: str) -> str:
-        """The directory of the file the service is written in; its relative paths begin there."""
-        return posixpath.dirname(self.position(("services", service), key=True).source)
+        """The directory of the file that has the service, or its template; relative paths begin there."""
+        path: KeyPath = ("services", service)
+        if service in self.origins:
+            path = ("templates", self.origins[service].template)
+        return posixpath.dirname(self.position(path, key=True).source)
+
+    def _origin(self, path: KeyPath) -> Origin | None:
+        return self.origins.get(str(path[1])) if len(path) > 1 and path[0] == "services" else None
+
+    def is_itself_sound(self, path: KeyPath) -> bool:
+        """Whether nothing at or above `path` was refused."""
+        return not any(path[:length] in self.broken.paths for length in range(len(path) + 1))
 
     def is_sound(self, path: KeyPath) -> bool:
         """Whether nothing at, above or below `path` was refused."""

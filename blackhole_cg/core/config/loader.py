@@ -11,12 +11,16 @@ from pydantic import ValidationError
 
 from blackhole_cg.core.config.checks import check
 from blackhole_cg.core.config.data import read_data
+from blackhole_cg.core.config.discovered import Scan, discover
 from blackhole_cg.core.config.dotenv import parse_dotenv
 from blackhole_cg.core.config.includes import Files, Reader
-from blackhole_cg.core.config.loaded import Broken, LoadedConfig
+from blackhole_cg.core.config.instances import SECTIONS, Expansion, expand
+from blackhole_cg.core.config.loaded import INSTANCE_MARK, Broken, LoadedConfig
 from blackhole_cg.core.config.messages import Finding, findings_of
 from blackhole_cg.core.config.models import Config
-from blackhole_cg.core.config.tree import KeyPath
+from blackhole_cg.core.config.template_text import has_placeholder
+from blackhole_cg.core.config.tree import KeyPath, Sequence, without
+from blackhole_cg.core.config.tree import Mapping as TreeMapping
 from blackhole_cg.core.config.yaml_text import MAX_DIAGNOSTICS
 from blackhole_cg.core.units import shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
@@ -37,31 +41,75 @@ def load_config(path: str, reader: Reader, environ: Mapping[str, str]) -> Loaded
 
 
 def inspect_config(
-    path: str, reader: Reader, environ: Mapping[str, str]
+    path: str,
+    reader: Reader,
+    environ: Mapping[str, str],
+    scan: Scan | None = None,
+    provided: Sequence | None = None,
 ) -> tuple[LoadedConfig | None, list[Diagnostic]]:
-    """What can be understood of the configuration, and everything that is wrong; None if nothing can."""
+    """What can be understood of the configuration, and everything that is wrong; None if nothing can.
+
+    Args:
+        path: the main file.
+        reader: the files.
+        environ: the variables.
+        scan: looks for programs in the services directory; None leaves that out.
+        provided: instances that are not in the files.
+    """
     files = Files(reader, environ)
     root = files.read(path)
     if root is None:
         return None, files.diagnostics
-    reading = read_data(root, environ)
+    expansion = expand(root, provided)
+    root = expansion.root
+    reading = read_data(without(root, SECTIONS), environ)
     config, findings = _validate(reading.data)
     broken = Broken.of(reading.broken | {finding.path for finding in findings})
-    loaded = LoadedConfig(config, root, tuple(files.sources), reading.secrets, broken=broken)
-    diagnostics = [*files.diagnostics, *reading.diagnostics]
+    loaded = LoadedConfig(
+        config, root, tuple(files.sources), reading.secrets, broken=broken, origins=expansion.origins
+    )
+    loaded = discover(loaded, scan)
+    diagnostics = [*files.diagnostics, *expansion.diagnostics, *reading.diagnostics]
     # What is wrong with `include` was said when the files were joined.
     findings = [finding for finding in findings if finding.path[:1] != ("include",)]
     diagnostics += [loaded.diagnostic_of(finding) for finding in (*findings, *check(loaded))]
+    diagnostics += _try_templates(loaded, expansion, environ)
     env_files, env_diagnostics = _read_env_files(loaded, reader)
     diagnostics += env_diagnostics
-    if not config.services and not diagnostics:
+    if not loaded.config.services and not diagnostics and not _may_be_empty(loaded):
         diagnostics.append(loaded.diagnostic(("services",), "there is no service (accepted: one or more)"))
     return replace(loaded, env_files=env_files), diagnostics
 
 
+def _may_be_empty(loaded: LoadedConfig) -> bool:
+    """Whether services may come later: as instances, or as programs that are found."""
+    orchestrator = loaded.config.runtime.orchestrator
+    is_watched = orchestrator.discover and orchestrator.discover_interval is not None
+    return is_watched or any(loaded.has_written((section,)) for section in SECTIONS)
+
+
+def _try_templates(
+    loaded: LoadedConfig, expansion: Expansion, environ: Mapping[str, str]
+) -> list[Diagnostic]:
+    """What is wrong with templates that have no instance, as far as that can be told without one."""
+    trial = TreeMapping(expansion.root.position)
+    services = TreeMapping(expansion.root.position)
+    trial.add("services", services.position, services)
+    for name, template in expansion.unused.items():
+        services.add(name, template.position, template)
+    reading = read_data(trial, environ)
+    findings = _validate(reading.data)[1]
+    found = [finding for finding in findings if not has_placeholder(trial, finding.path)]
+    return [loaded.diagnostic(("templates", *each.path[1:]), each.message, key=each.at_key) for each in found]
+
+
 def in_order(main: str, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Each diagnostic once, by position, those of the main file first; no more than 1000."""
-    ordered = sorted(set(diagnostics), key=lambda diagnostic: (diagnostic.source != main, diagnostic))
+    once: dict[Diagnostic, Diagnostic] = {}
+    for each in sorted(diagnostics):
+        # What is wrong with a template is said of its first instance.
+        once.setdefault(replace(each, message=each.message.partition(INSTANCE_MARK)[0]), each)
+    ordered = sorted(once.values(), key=lambda diagnostic: (diagnostic.source != main, diagnostic))
     if len(ordered) > MAX_DIAGNOSTICS:
         ordered[MAX_DIAGNOSTICS:] = [
             Diagnostic(main, 0, 0, "", f"more errors follow these {MAX_DIAGNOSTICS}")

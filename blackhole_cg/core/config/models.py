@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from blackhole_cg.core.config.instance_kinds import InstanceList, TemplateMap
 from blackhole_cg.core.config.kinds import Choice, Duration, Flag, Number, Size, Whole
+from blackhole_cg.core.config.port_kinds import Range
 from blackhole_cg.core.config.resource_models import MIB, Percent, Weight
 from blackhole_cg.core.config.runtime_kinds import LoopbackAddress
 from blackhole_cg.core.config.section import Section, key, section
@@ -18,7 +20,7 @@ from blackhole_cg.core.config.service_models import (
     Service,
     ServiceName,
 )
-from blackhole_cg.core.spec import TcpAddress
+from blackhole_cg.core.spec import PortRange, TcpAddress
 from blackhole_cg.core.words import Isolation, Max, Overcommit
 
 
@@ -65,11 +67,25 @@ class Metrics(Section):
     )
 
 
+class Ports(Section):
+    """The ports of services with `tcp_port: auto`."""
+
+    range: Annotated[PortRange, Range()] = key(
+        PortRange(), "Ports they are given; one that a service has written is given to no other."
+    )
+
+
 class Orchestrator(Section):
     """How the supervisor itself works, and the defaults of every service."""
 
     services_dir: Annotated[str, Path] = key(
         "/opt/blackhole/services", "Where binaries are: `SERVICES_DIR/NAME/NAME`."
+    )
+    discover: Annotated[bool, Flag()] = key(
+        True, "Make a service of each executable `SERVICES_DIR/NAME/NAME` that is not configured."
+    )
+    discover_interval: Annotated[float | None, Duration(low=1)] = key(
+        None, "How often `services_dir` is looked at while running.", inherits="at a reload only"
     )
     log_level: Annotated[str, Choice(LOG_LEVELS)] = key(
         "info", "Log level of the supervisor, and of services that set none."
@@ -91,10 +107,14 @@ class Orchestrator(Section):
         Isolation.REQUIRED,
         "required: refuse to start when a limit cannot be enforced here; best_effort: warn and go on.",
     )
+    watch: Annotated[bool, Flag()] = key(
+        False, "true: reload by itself, as soon as the files of the configuration have changed."
+    )
     restart_policy: RestartPolicy = section(RestartPolicy, "Restarts of services that set none.")
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")
     logs: Logs = section(Logs, "Rotation of log files.")
     metrics: Metrics = section(Metrics, "Where Prometheus finds its metrics.")
+    ports: Ports = section(Ports, "Where the ports of services with `tcp_port: auto` come from.")
 
 
 class Runtime(Section):
@@ -119,10 +139,16 @@ class Config(Section):
     """A configuration of blackhole-cg: blackhole.yaml."""
 
     include: Annotated[tuple[Annotated[str, Path], ...], BeforeValidator(_one_or_many)] = key(
-        (), "Further files with `services:`: paths and globs, relative to this file."
+        (), "Further files with services, templates and instances: paths and globs, relative to this file."
     )
     runtime: Runtime = section(Runtime, "What holds for the supervisor as a whole.")
     control: Control = section(Control, "Who may use the control socket.")
+    templates: Annotated[dict[str, Any], TemplateMap()] = key(
+        {}, "Services with placeholders, by name; nothing runs until there are instances of them."
+    )
+    instances: Annotated[tuple[Any, ...], InstanceList()] = key(
+        (), "Services made from templates: each is named by its `id`."
+    )
     services: Annotated[dict[ServiceName, Service], BeforeValidator(lambda value: value or {})] = Field(
         default_factory=dict, description="The services, by name."
     )

@@ -12,13 +12,16 @@ from typing import Final
 from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
-from blackhole_cg.core.config.models import Config
+from blackhole_cg.core.config.models import Config, Orchestrator
 from blackhole_cg.core.config.resolve_monitor import resolve_monitor
 from blackhole_cg.core.config.resolve_probes import Texts, resolve_probes
+from blackhole_cg.core.config.resolve_sockets import resolve_sockets
 from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.ports import PORT_MARK
 from blackhole_cg.core.spec import (
+    DiscoverySpec,
     IoMax,
     LogPolicy,
     ResourceLimits,
@@ -29,7 +32,7 @@ from blackhole_cg.core.spec import (
     StopPolicy,
     SupervisorSpec,
 )
-from blackhole_cg.core.words import MAX, Max, ServiceType
+from blackhole_cg.core.words import AUTO, MAX, Max, ServiceType
 
 STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -41,7 +44,20 @@ _TOLD: Final = {
     "BLACKHOLE_SOCKET": "unix_socket",
     "BLACKHOLE_PORT": "tcp_port",
 }
+_GO_LIMIT: Final = "GOMEMLIMIT"
 _LEVEL_NAMES: Final = {"warn": "warning"}
+# Where a field of the neutral form is not called what the file calls it.
+_FIELDS: Final = {
+    "command": "argv",
+    "args": "argv",
+    "binary_path": "argv",
+    "resources": "limits",
+    "config": "handed_config",
+    "health_check": "probes",
+    "startup_probe": "probes",
+    "readiness_probe": "probes",
+    "liveness_probe": "probes",
+}
 _NOT_HASHED: Final = frozenset(
     {
         "name",
@@ -56,6 +72,9 @@ _NOT_HASHED: Final = frozenset(
         "stop",
         "logs",
         "probes",
+        "instance_of",
+        "discovered",
+        "hidden",
         "config_hash",
     }
 )
@@ -67,7 +86,9 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     services = {
         name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
     }
-    return SupervisorSpec(_runtime(config), services)
+    env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
+    sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
+    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes)
 
 
 def _runtime(config: Config) -> RuntimeSpec:
@@ -80,7 +101,16 @@ def _runtime(config: Config) -> RuntimeSpec:
         memory_overcommit=orchestrator.memory_overcommit,
         control_group=config.control.group,
         metrics_listen=orchestrator.metrics.listen,
+        discovery=_discovery(orchestrator),
+        port_range=orchestrator.ports.range,
+        watch=orchestrator.watch,
     )
+
+
+def _discovery(orchestrator: Orchestrator) -> DiscoverySpec | None:
+    if not orchestrator.discover:
+        return None
+    return DiscoverySpec(orchestrator.services_dir, orchestrator.discover_interval)
 
 
 class _Resolver:
@@ -99,7 +129,7 @@ class _Resolver:
         self._notify_socket = posixpath.join(context.runtime_dir, "notify", name) if is_notify else None
         facts = {
             "name": name,
-            "tcp_port": service.tcp_port,
+            "tcp_port": PORT_MARK if service.tcp_port == AUTO else service.tcp_port,
             "unix_socket": service.unix_socket,
             "data_dir": service.data_dir,
             "log_level": service.log_level,
@@ -108,7 +138,8 @@ class _Resolver:
         self._values = {word: str(fact) for word, fact in facts.items() if fact is not None}
 
     def spec(self) -> ServiceSpec:
-        service = self._service
+        service, origin = self._service, self._loaded.origins.get(self._name)
+        texts = Texts(self._name, self._fill, self._locate)
         spec = ServiceSpec(
             name=self._name,
             argv=self._argv(),
@@ -126,6 +157,7 @@ class _Resolver:
             log_level=self._values["log_level"],
             unix_socket=service.unix_socket,
             tcp_port=service.tcp_port,
+            sockets=resolve_sockets(service, texts),
             depends_on={name: needed.condition for name, needed in service.depends_on.items()},
             limits=_limits(service.resources),
             oom_score_adj=service.oom_score_adj or 0,
@@ -134,11 +166,24 @@ class _Resolver:
             stop=StopPolicy(service.stop.signal, service.stop.timeout),
             security=SecuritySpec(service.security.no_new_privileges, service.security.capabilities),
             logs=_logs(service),
-            probes=resolve_probes(service, Texts(self._name, self._fill, self._locate)),
+            probes=resolve_probes(service, texts),
             handed_config=None if service.config is None else json.dumps(service.config),
             config_path=self._config_path,
+            binary_sha256=service.binary_sha256 and service.binary_sha256.lower(),
+            instance_of=origin.template if origin else None,
+            discovered=self._name in self._loaded.discovered,
+            hidden=self._hidden(),
         )
-        return replace(spec, config_hash=_hash(spec))
+        return replace(spec, config_hash=_hash(spec, _go_memory_limit(service.resources)))
+
+    def _hidden(self) -> tuple[str, ...]:
+        """The fields that may hold what came from the environment."""
+        mine = ("services", self._name)
+        keys = {str(path[2]) for path in self._loaded.secrets if path[:2] == mine and len(path) > 2}
+        keys |= {
+            str(path[2]) for path in self._loaded.secrets if path[:1] == ("templates",) and len(path) > 2
+        }
+        return tuple(sorted({_FIELDS.get(key, key) for key in keys}))
 
     def _fill(self, text: str) -> str:
         return placeholders.fill(text, self._values)
@@ -175,7 +220,7 @@ class _Resolver:
             "BLACKHOLE_DATA_DIR": self._values["data_dir"],
             "BLACKHOLE_LOG_LEVEL": self._values["log_level"],
             **{name: self._values[fact] for name, fact in _TOLD.items() if fact in self._values},
-            **({} if go_limit is None else {"GOMEMLIMIT": str(go_limit)}),
+            **({} if go_limit is None else {_GO_LIMIT: go_limit}),
             **self._notify_environment(),
             **self._loaded.env_files.get(self._name, {}),
             **{name: self._fill(text) for name, text in self._service.environment.items()},
@@ -189,10 +234,10 @@ class _Resolver:
         return told
 
 
-def _go_memory_limit(resources: Resources) -> int | None:
+def _go_memory_limit(resources: Resources) -> str | None:
     """Bytes. Source: package runtime of Go, "Environment Variables"."""
     bounds = [bound for bound in (resources.memory_high, resources.memory_max) if isinstance(bound, int)]
-    return min(bounds) * GOMEMLIMIT_PERCENT // 100 if bounds else None
+    return str(min(bounds) * GOMEMLIMIT_PERCENT // 100) if bounds else None
 
 
 def _limits(resources: Resources) -> ResourceLimits:
@@ -255,7 +300,14 @@ def _logs(service: Service) -> LogPolicy:
     return LogPolicy(service.logs.max_size, service.logs.max_files)
 
 
-def _hash(spec: ServiceSpec) -> str:
-    """Of what a run is started with; what the supervisor does around a run can change without one."""
+def _hash(spec: ServiceSpec, go_limit: str | None) -> str:
+    """Of what a run is started with and cannot be changed while it lives.
+
+    Of the limits these are the rlimits; and what is told to Go follows from the others.
+    """
     facts = {name: value for name, value in asdict(spec).items() if name not in _NOT_HASHED}
+    facts["limits"] = facts["limits"]["rlimits"]
+    environment = facts["environment"]
+    if go_limit is not None and environment.get(_GO_LIMIT) == go_limit:
+        facts["environment"] = {name: text for name, text in environment.items() if name != _GO_LIMIT}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -16,6 +16,7 @@ from blackhole_cg.core.config.probe_models import (
 )
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
+from blackhole_cg.core.ports import UNKNOWN_PORT
 from blackhole_cg.core.probe_spec import (
     Address,
     ExecTarget,
@@ -26,7 +27,7 @@ from blackhole_cg.core.probe_spec import (
     Target,
     TcpTarget,
 )
-from blackhole_cg.core.words import MAX
+from blackhole_cg.core.words import AUTO, MAX
 
 START_PERIOD_SECONDS: Final = 0.5
 """How often a health_check asks until the first success: whoever depends on the service waits for it."""
@@ -117,4 +118,4 @@ def _address(connected: Connected, service: Service, texts: Texts) -> Address:
     port = service.tcp_port if connected.port in (None, PORT_PLACEHOLDER) else connected.port
     if port is None:
         return Address(unix_socket=service.unix_socket)
-    return Address(connected.host, int(port))
+    return Address(connected.host, UNKNOWN_PORT if port == AUTO else int(port))

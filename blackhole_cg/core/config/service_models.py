@@ -20,26 +20,21 @@ from blackhole_cg.core.config.kinds import (
     describe,
 )
 from blackhole_cg.core.config.monitor_models import Monitor
+from blackhole_cg.core.config.port_kinds import TcpPort
 from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, ReadinessProbe, StartupProbe
 from blackhole_cg.core.config.resource_models import Resources
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
-from blackhole_cg.core.words import Condition, Max, Priority, RestartWhen, ServiceType
+from blackhole_cg.core.config.socket_models import Socket, SocketName
+from blackhole_cg.core.names import SERVICE_NAME_FORMS, SERVICE_NAME_PATTERN
+from blackhole_cg.core.words import Auto, Condition, Max, Priority, RestartWhen, ServiceType
 
 DEFAULT_COMMAND: Final = (
     "`BINARY_PATH --service NAME --log-level LEVEL [--config FILE] [--socket PATH] [--port PORT]`"
 )
 LOG_LEVELS: Final = ("debug", "info", "warn", "warning", "error", "critical")
 
-SERVICE_NAME_PATTERN: Final = "[a-z0-9][a-z0-9_-]{0,62}"
-ServiceName = Annotated[
-    str,
-    Words(
-        "a service name",
-        SERVICE_NAME_PATTERN,
-        "up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit",
-    ),
-]
+ServiceName = Annotated[str, Words("a service name", SERVICE_NAME_PATTERN, SERVICE_NAME_FORMS)]
 VariableName = Annotated[
     str,
     Words(
@@ -50,6 +45,7 @@ AnyText = Words(pattern=".*", allowed="text")
 Path = Words("a path", allowed="a path, absolute or relative to this file")
 Account = Words("an account", r"[^\s:/]+", "a name or a number")
 Attempts = Whole(0, 1_000_000)
+Sha256 = Words("a SHA-256", "[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints them")
 
 
 class Dependency(Section):
@@ -195,6 +191,9 @@ class Service(Section):
     binary_path: Annotated[str | None, Path] = key(
         None, "Program that is run without `command`.", inherits="`SERVICES_DIR/NAME/NAME`"
     )
+    binary_sha256: Annotated[str | None, Sha256] = key(
+        None, "SHA-256 of the program, verified before every start on the open file that is executed."
+    )
     args: tuple[Annotated[str, AnyText], ...] = key((), "Arguments added at the end of the command line.")
     data_dir: Annotated[str | None, Path] = key(
         None,
@@ -215,7 +214,14 @@ class Service(Section):
         None, "Log level the service is told.", inherits="runtime.orchestrator.log_level"
     )
     unix_socket: Annotated[str | None, Path] = key(None, "Socket it listens on; it is told the path.")
-    tcp_port: Annotated[int | None, Whole(1, 65535)] = key(None, "Port it listens on; it is told the number.")
+    tcp_port: Annotated[int | Auto | None, TcpPort()] = key(
+        None, "Port it listens on; it is told the number. auto: one of runtime.orchestrator.ports.range."
+    )
+    sockets: dict[SocketName, Socket] = Field(
+        default_factory=dict,
+        description="Sockets that the supervisor binds and holds; each run gets them, in this order, from "
+        "descriptor 3 on (LISTEN_FDS).",
+    )
     depends_on: Dependencies = Field(
         default_factory=dict,
         description="Services that come first: a list of names, or a mapping of names to a condition.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,14 +16,14 @@ NULL_WORDS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a file; `line` and `column` count from 1."""
+    """A place in a file; `line` and `column` count from 1, and are 0 where there are no lines."""
 
     source: str
     line: int
     column: int
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}:{self.column}"
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,27 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def is_null(node: Node) -> bool:
+    """Whether a node says "nothing"."""
+    return isinstance(node, Scalar) and node.is_null
+
+
+def without(mapping: Mapping, names: Container[str]) -> Mapping:
+    """The mapping without these keys."""
+    kept = {name: node for name, node in mapping.entries.items() if name not in names}
+    return Mapping(mapping.position, kept, {name: mapping.keys[name] for name in kept})
+
+
+def descend(node: Node, path: KeyPath) -> Node:
+    """The node at `path`, or the last one on the way to it."""
+    for step in path:
+        if isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
+            node = node.items[step]
+        elif isinstance(node, Mapping) and step in node.entries:
+            node = node.entries[str(step)]
+    return node
 
 
 def kind_of(node: Node) -> str:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from blackhole_cg.core.history import History
 from blackhole_cg.core.monitor_spec import PRESSURE_METRICS, MonitorSpec, RuleSpec, Side
-from blackhole_cg.core.rules import Breach, Rule, RuleState, compile_rules, evaluate
+from blackhole_cg.core.rules import Breach, Rule, RuleState, compile_rules, evaluate, has_recovered
 from blackhole_cg.core.samples import Reading, RunFacts, Sample, make_sample
 from blackhole_cg.observe.monitor.process_samples import ProcessSample
 from blackhole_cg.observe.monitor.run_reader import RunReader, Target
@@ -95,15 +95,18 @@ class _Watched:
         due = self.first_due + turn * self.interval_seconds
         return due if due - now >= self.interval_seconds / 2 else due + self.interval_seconds
 
-    def judge(self, sample: Sample) -> list[Breach]:
-        """The rules that this sample breaks."""
-        breaches = []
+    def judge(self, sample: Sample) -> tuple[list[Breach], list[RuleSpec]]:
+        """The rules that this sample breaks, and those whose breach it ends."""
+        breaches, recovered = [], []
         states = self.past.states
         for index, rule in enumerate(self.rules):
-            states[index], breach = evaluate(rule, states[index], sample)
+            before = states[index]
+            states[index], breach = evaluate(rule, before, sample)
             if breach is not None:
                 breaches.append(breach)
-        return breaches
+            if has_recovered(before, states[index]):
+                recovered.append(rule.spec)
+        return breaches, recovered
 
     def close(self) -> None:
         self.is_open = False
@@ -115,8 +118,8 @@ class _Watched:
 class ResourceMonitor:
     """Watches the runs it is given, on the running event loop.
 
-    `now` is monotonic seconds. `on_breach` and `on_sample` are called with the service's name and may call
-    any method here.
+    `now` is monotonic seconds. `on_breach`, `on_sample` and `on_recovery`, which is told of breaches that are
+    over, are called with the service's name and may call any method here.
     """
 
     def __init__(
@@ -125,8 +128,10 @@ class ResourceMonitor:
         on_breach: Callable[[str, Breach], None],
         on_sample: Callable[[str, Sample], None] | None = None,
         alarms: Alarms | None = None,
+        on_recovery: Callable[[str, RuleSpec, Sample], None] | None = None,
     ) -> None:
         self._now = now
+        self._on_recovery = on_recovery
         self._on_breach = on_breach
         self._on_sample = on_sample
         self._alarms = alarms
@@ -252,9 +257,12 @@ class ResourceMonitor:
         watched.past.history.append(sample)
         if watched.alarm is not None:
             watched.alarm.rearm()
-        breaches = watched.judge(sample)
+        breaches, recovered = watched.judge(sample)
         if self._on_sample is not None:
             self._on_sample(watched.service, sample)
+        if self._on_recovery is not None:
+            for rule in recovered:
+                self._on_recovery(watched.service, rule, sample)
         for breach in breaches:
             if watched.is_open:  # what is done about one breach may end the run
                 self._on_breach(watched.service, breach)

@@ -158,7 +158,8 @@ def test_the_hash_changes_with_what_a_run_depends_on_and_with_nothing_else():
     base = service(WEB).config_hash
     assert service(WEB).config_hash == base
     assert service(WEB + "    environment: {A: '1'}\n").config_hash != base
-    assert service(WEB + "    resources: {memory_mb: 7}\n").config_hash != base
+    assert service(WEB + "    resources: {open_files: 70}\n").config_hash != base
+    assert service(WEB + "    resources: {memory_mb: 7}\n").config_hash == base
 
 
 yaml_like = st.text(alphabet="abw{}[]:,-&*#!|>'\"$ \n\t012%@?~", max_size=200)

@@ -8,11 +8,20 @@ from dataclasses import replace
 import pytest
 
 from blackhole_cg.core.config import Context, resolve
-from blackhole_cg.core.spec import IoMax, LogPolicy, RestartPolicy, RuntimeSpec, SecuritySpec, TcpAddress
+from blackhole_cg.core.spec import (
+    DiscoverySpec,
+    IoMax,
+    LogPolicy,
+    RestartPolicy,
+    RuntimeSpec,
+    SecuritySpec,
+    TcpAddress,
+)
 from blackhole_cg.core.words import Condition, Isolation, RestartWhen, ServiceType
 from tests.core.config.files import CONTEXT, load, service
 
 MIB = 2**20
+FOUND = DiscoverySpec("/opt/blackhole/services")
 
 
 def test_a_service_without_any_key_has_the_defaults_of_the_contract() -> None:
@@ -41,7 +50,7 @@ def test_a_service_without_any_key_has_the_defaults_of_the_contract() -> None:
     assert spec.security == SecuritySpec()
     assert (spec.stop.signal, spec.stop.timeout_seconds, spec.umask) == (15, 10.0, 0o022)
     assert spec.handed_config is None and spec.config_path is None
-    assert resolve(load("services: {web: }"), CONTEXT).runtime == RuntimeSpec()
+    assert resolve(load("services: {web: }"), CONTEXT).runtime == RuntimeSpec(discovery=FOUND)
 
 
 def test_memory_high_and_gomemlimit_lie_below_the_limit() -> None:
@@ -201,7 +210,7 @@ def test_a_service_overrides_the_orchestrator_and_inherits_the_rest() -> None:
         ),
         CONTEXT,
     )
-    assert spec.runtime == RuntimeSpec("warning", 60.0, 7, Isolation.BEST_EFFORT, "ops")
+    assert spec.runtime == RuntimeSpec("warning", 60.0, 7, Isolation.BEST_EFFORT, "ops", discovery=FOUND)
     expected = RestartPolicy(RestartWhen.ALWAYS, "max", 600.0, 2.0, 50.0, 3.0, 0.0, 5.0)
     web, job = spec.services["web"], spec.services["job"]
     assert web.restart == expected
@@ -252,10 +261,13 @@ def test_the_hash_changes_with_what_a_run_is_started_with_and_only_then() -> Non
     base = hash_of("")
     assert base == hash_of("enabled: false")
     assert base == hash_of("restart: {max_restarts: 1}, stop: {timeout: 1s}, logs: {max_files: 1}")
+    for limit in ("memory_mb: 100", "memory_mb: max", "io_max: {'8:0': {rbps: 1M}}", "pids_max: 9"):
+        assert base == hash_of(f"resources: {{{limit}}}"), "the limits of a cgroup are changed while it runs"
     changed = [
         hash_of("args: [x]"),
         hash_of("environment: {A: b}"),
-        hash_of("resources: {memory_mb: 100}"),
+        hash_of("environment: {GOMEMLIMIT: '1'}"),
+        hash_of("resources: {open_files: 100}"),
         hash_of("user: www"),
         hash_of("umask: 077"),
         hash_of("config: {a: 1}"),
@@ -263,7 +275,6 @@ def test_the_hash_changes_with_what_a_run_is_started_with_and_only_then() -> Non
         hash_of('config: {a: "${V}"}', {"V": "1"}),
         hash_of('config: {a: "${V}"}', {"V": "2"}),
         hash_of("security: {capabilities: []}"),
-        hash_of("resources: {io_max: {'8:0': {rbps: 1M}}}"),
     ]
     assert len({base, *changed}) == len(changed) + 1
 

@@ -10,7 +10,111 @@ ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(['*' + before] * 10)}]\n" for before, name in pairwise(_LEVELS)
 )
 
+TEMPLATE = """\
+templates:
+  host:
+    command: [/bin/host, -wasm, "{wasm}", -db, "{db}"]
+    resources: {memory_max: "{memory}"}
+"""
+
 WRONG: dict[str, tuple[str | bytes, list[str]]] = {
+    "templates and instances of a wrong kind": (
+        "templates: [a]\ninstances: {id: a}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:12: templates: a list is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:2:12: instances: a mapping is not a list (accepted: a list of mappings with id and template)",
+        ],
+    ),
+    "templates that are none": (
+        "templates: {Web: {}, a: 5, b: {comand: x, user: root}}\n",
+        [
+            "blackhole.yaml:1:13: templates.Web: 'Web' is not the name of a template (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:1:25: templates.a: '5' is not a mapping (accepted: the keys of a service)",
+            "blackhole.yaml:1:32: templates.b.comand: unknown key (did you mean 'command'?)",
+        ],
+    ),
+    "instances that are none": (
+        TEMPLATE
+        + """\
+instances:
+  - shop
+  - {template: host, wasm: a, db: b, memory: 1M}
+  - {id: Shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: a, template: hots, wasm: a, db: b, memory: 1M}
+  - {id: b, wasm: a, db: b, memory: 1M}
+  - {id: c, template: host, wasm: [a], db: b, memory: 1M}
+  - {id: d, template: host, wasm: a, db: b, memory: 1M, tcp_port: 5, a-b: 1}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: 'shop' is not an instance (accepted: a mapping with id and template)",
+            "blackhole.yaml:7:5: instances[1]: has no id (accepted: id, template and its placeholders)",
+            "blackhole.yaml:8:10: instances[2].id: 'Shop' is not the name of a service (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+            "blackhole.yaml:9:23: instances[3].template: there is no template 'hots' (did you mean 'host'?)",
+            "blackhole.yaml:10:5: instances[4]: has no template (accepted: host)",
+            "blackhole.yaml:11:35: instances[5].wasm: a list cannot stand for a placeholder (accepted: text, a number, true, false)",
+            "blackhole.yaml:12:57: instances[6].tcp_port: {tcp_port} is a fact of every service (choose another name for this key)",
+            "blackhole.yaml:12:70: instances[6].a-b: 'a-b' is not a placeholder (accepted: letters, digits and '_')",
+        ],
+    ),
+    "placeholders and keys that do not match": (
+        TEMPLATE
+        + """\
+instances:
+  - {id: a, template: host, wasm: a, memory: 1M}
+  - {id: b, template: host, wasm: a, dbb: b, memory: 1M}
+  - {id: c, template: host, wasm: a, db: b, memory: 1M, colour: red}
+""",
+        [
+            "blackhole.yaml:6:5: instances[0]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:5: instances[1]: has no key 'db', which the template 'host' uses (at blackhole.yaml:3:48)",
+            "blackhole.yaml:7:38: instances[1].dbb: the template 'host' has no placeholder {dbb} (did you mean 'db'?)",
+            "blackhole.yaml:8:57: instances[2].colour: the template 'host' has no placeholder {colour} (it uses {wasm}, {db}, {memory})",
+        ],
+    ),
+    "names that are taken": (
+        TEMPLATE
+        + """\
+services: {web: {}}
+instances:
+  - {id: web, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: a, db: b, memory: 1M}
+  - {id: shop, template: host, wasm: c, db: d, memory: 1M}
+""",
+        [
+            "blackhole.yaml:7:10: instances[0].id: there is a service 'web' already (at blackhole.yaml:5:12)",
+            "blackhole.yaml:9:10: instances[2].id: there is an instance 'shop' already (at blackhole.yaml:8:5)",
+        ],
+    ),
+    "sums and intervals": (
+        """\
+runtime: {orchestrator: {discover: maybe, discover_interval: 1ms}}
+services: {web: {binary_sha256: abc}}
+""",
+        [
+            "blackhole.yaml:1:36: runtime.orchestrator.discover: 'maybe' is neither true nor false (accepted: true, false)",
+            "blackhole.yaml:1:62: runtime.orchestrator.discover_interval: '1ms' is too short (accepted: 500ms, 1s, 5m, 1m30s, 1h, 1d or plain seconds; 1s to 3650d)",
+            "blackhole.yaml:2:33: services.web.binary_sha256: 'abc' is not a SHA-256 (accepted: 64 hexadecimal digits, as sha256sum prints them)",
+        ],
+    ),
+    "what only the filled template shows": (
+        """\
+templates:
+  host:
+    command: [/bin/host, "{tcp_prot}"]
+    resources: {memory_max: "{memory}", cpu_percent: lots}
+    stopp: {}
+    unix_socket: /run/host.sock
+instances:
+  - {id: a, template: host, memory: 1M, tcp_prot: x}
+  - {id: b, template: host, memory: big, tcp_prot: x}
+""",
+        [
+            "blackhole.yaml:4:54: templates.host.resources.cpu_percent: 'lots' is not a number (accepted: 1 to 100000, or \"max\") (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:5:5: templates.host.stopp: unknown key (did you mean 'stop'?) (instance 'a' at blackhole.yaml:8:5)",
+            "blackhole.yaml:6:18: templates.host.unix_socket: service 'a' has the same unix_socket (blackhole.yaml:6:18) (instance 'b' at blackhole.yaml:9:5)",
+            "blackhole.yaml:9:37: services.b.resources.memory_max: 'big' is not a size (accepted: 512M, 1GiB, 1.5G or plain bytes, at least 1M, or \"max\")",
+        ],
+    ),
     "empty file": (
         "",
         [
@@ -21,6 +125,12 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
         "# nothing\n",
         [
             "blackhole.yaml: is empty (expected a `services:` section)",
+        ],
+    ),
+    "watch that is no flag": (
+        "runtime: {orchestrator: {watch: [a.yaml]}}\nservices: {web: {}}\n",
+        [
+            "blackhole.yaml:1:33: runtime.orchestrator.watch: a list is neither true nor false (accepted: true, false)",
         ],
     ),
     "no services": (
@@ -282,7 +392,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
                 gpu: 1
             """,
         [
-            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
+            "blackhole.yaml:3:5: services.web.gpu: unknown key (accepted: enabled, required, type, start_timeout, watchdog, command, binary_path, binary_sha256, args, data_dir, environment, env_file, user, group, log_level, unix_socket, tcp_port, sockets, depends_on, resources, priority, umask, oom_score_adj, health_check, startup_probe, readiness_probe, liveness_probe, restart, monitor, stop, security, logs, config)",
         ],
     ),
     "wrong types": (
@@ -301,7 +411,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:4:11: services.web.args: '--fast' is not a list (accepted: a list)",
             "blackhole.yaml:5:18: services.web.environment: a list is not a mapping (accepted: a mapping)",
             "blackhole.yaml:6:16: services.web.resources: '5' is not a mapping (accepted: a mapping)",
-            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:7:15: services.web.tcp_port: a list is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:8:13: services.web.config: 'text' is not a mapping (accepted: any mapping)",
         ],
     ),
@@ -326,7 +436,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:3:80: services.web.resources.processes: '1.5' is not a whole number (accepted: 1 to 4194304, or \"max\")",
             "blackhole.yaml:3:97: services.web.resources.cpu_weight: 'max' is not a whole number (accepted: 1 to 10000)",
             "blackhole.yaml:4:20: services.web.oom_score_adj: '-1001' is out of range (accepted: -1000 to 1000)",
-            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:5:15: services.web.tcp_port: '65536' is out of range (accepted: 1 to 65535, or auto)",
         ],
     ),
     "bad sizes": (
@@ -464,13 +574,44 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             "blackhole.yaml:2:30: services.web.environment.\"A=B\": 'A=B' is not a variable name (accepted: letters, digits and '_', not beginning with a digit)",
         ],
     ),
-    "auto port": (
+    "a range of ports that is none": (
         """\
+            runtime: {orchestrator: {ports: {range: 30000}}}
             services:
               web: {tcp_port: auto}
             """,
         [
-            "blackhole.yaml:2:19: services.web.tcp_port: 'auto' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '30000' is not a range of ports (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports that do not exist": (
+        """\
+            runtime: {orchestrator: {ports: {range: 65000-65536}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '65000-65536' is out of range (accepted: LOW-HIGH, 1 to 65535)",
+        ],
+    ),
+    "a range of ports backwards": (
+        """\
+            runtime: {orchestrator: {ports: {range: 31000-30000, rnage: 1-2}}}
+            services:
+              web: {tcp_port: auto}
+            """,
+        [
+            "blackhole.yaml:1:41: runtime.orchestrator.ports.range: '31000-30000' ends before it begins (accepted: LOW-HIGH, 1 to 65535)",
+            "blackhole.yaml:1:54: runtime.orchestrator.ports.rnage: unknown key (did you mean 'range'?)",
+        ],
+    ),
+    "auto port": (
+        """\
+            services:
+              web: {tcp_port: automatic}
+            """,
+        [
+            "blackhole.yaml:2:19: services.web.tcp_port: 'automatic' is not a whole number (accepted: 1 to 65535, or auto)",
         ],
     ),
     "empty command": (
@@ -789,10 +930,81 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
             """,
         [
             "blackhole.yaml:2:15: services.job.type: 'onshot' is not known (did you mean 'oneshot'? accepted: simple, notify, oneshot)",
-            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535)",
+            "blackhole.yaml:2:33: services.job.tcp_port: 'eighty' is not a whole number (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:3:51: services.web.depends_on.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
-            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535)",
+            "blackhole.yaml:3:96: services.web.tcp_port: '0' is out of range (accepted: 1 to 65535, or auto)",
             "blackhole.yaml:4:3: services.Bad: 'Bad' is not a service name (accepted: up to 63 of a-z, 0-9, '-' and '_', beginning with a letter or a digit)",
+        ],
+    ),
+    "sockets: each by itself": (
+        """\
+            services:
+              web:
+                command: [/bin/true]
+                sockets:
+                  a: {tcp: 9000, udp: 7, mode: 600}
+                  b: {}
+                  c: {tcp: "example.org:80"}
+                  d: {tcp: 70000, port: 7}
+                  e: {udp: 5353, backlog: 7, ipv6only: yes}
+                  f: {unix: "{unix_socket}", mode: rw}
+                  "j:k": {tcp: 3}
+                  l: 8080
+                  m: {udp: "[127.0.0.1]:80"}
+            """,
+        [
+            "blackhole.yaml:5:22: services.web.sockets.a.udp: there is tcp already (accepted: exactly one of tcp, udp, unix)",
+            "blackhole.yaml:5:30: services.web.sockets.a.mode: a tcp socket has none (accepted: with unix)",
+            "blackhole.yaml:6:7: services.web.sockets.b: does not say where to listen (accepted: exactly one of tcp, udp, unix)",
+            "blackhole.yaml:7:16: services.web.sockets.c.tcp: 'example.org:80' is not an address to listen on (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+            "blackhole.yaml:8:16: services.web.sockets.d.tcp: '70000' has no port from 1 to 65535 (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+            "blackhole.yaml:8:23: services.web.sockets.d.port: unknown key (accepted: tcp, udp, unix, backlog, ipv6only, mode, owner, group)",
+            "blackhole.yaml:9:22: services.web.sockets.e.backlog: nobody waits to be accepted at a udp socket (accepted: with tcp, unix)",
+            "blackhole.yaml:9:34: services.web.sockets.e.ipv6only: this is no IPv6 address (accepted: with an address such as [::]:80)",
+            "blackhole.yaml:10:17: services.web.sockets.f.unix: uses {unix_socket}, and the service has no unix_socket",
+            "blackhole.yaml:10:40: services.web.sockets.f.mode: 'rw' is not an octal mask (accepted: three octal digits such as 022, or four with a leading 0)",
+            "blackhole.yaml:11:7: services.web.sockets.\"j:k\": 'j:k' is not a socket's name (accepted: up to 63 of letters, digits, '-', '_' and '.', beginning with a letter or a digit)",
+            "blackhole.yaml:12:10: services.web.sockets.l: '8080' is not a mapping (accepted: a mapping)",
+            "blackhole.yaml:13:16: services.web.sockets.m.udp: '[127.0.0.1]:80' is not a numeric address with a port (accepted: ADDRESS:PORT with a numeric address, such as 0.0.0.0:80 or [::]:80, or PORT on 127.0.0.1)",
+        ],
+    ),
+    "sockets that collide": (
+        """\
+            runtime: {orchestrator: {metrics: {listen: "127.0.0.1:9000"}}}
+            services:
+              web:
+                command: [/bin/true]
+                tcp_port: 8080
+                data_dir: data
+                sockets:
+                  http: {tcp: "{tcp_port}"}
+                  every: {tcp: "[::]:443"}
+                  api: {unix: "{data_dir}/api.sock"}
+                  dns: {udp: "localhost:5353"}
+                  tcp-too: {tcp: 5353}
+              other:
+                command: [/bin/true]
+                tcp_port: 444
+                unix_socket: other.sock
+                sockets:
+                  a: {tcp: 8080}
+                  b: {tcp: "127.0.0.1:443"}
+                  c: {tcp: 9000}
+                  d: {unix: data/api.sock}
+                  e: {udp: 5353}
+                  f: {unix: "{unix_socket}"}
+                  g: {unix: ./other.sock}
+                  h: {tcp: "[::1]:8080"}
+              off: {command: [/bin/true], enabled: no, sockets: {a: {tcp: 8080}}}
+            """,
+        [
+            "blackhole.yaml:18:16: services.other.sockets.a.tcp: services.web.tcp_port listens there already (blackhole.yaml:5:15)",
+            "blackhole.yaml:19:16: services.other.sockets.b.tcp: services.web.sockets.every.tcp listens there already (blackhole.yaml:9:20)",
+            "blackhole.yaml:20:16: services.other.sockets.c.tcp: the supervisor's metrics have the same address (blackhole.yaml:1:44)",
+            "blackhole.yaml:21:17: services.other.sockets.d.unix: services.web.sockets.api.unix listens there already (blackhole.yaml:10:19)",
+            "blackhole.yaml:22:16: services.other.sockets.e.udp: services.web.sockets.dns.udp listens there already (blackhole.yaml:11:18)",
+            "blackhole.yaml:24:17: services.other.sockets.g.unix: services.other.sockets.f.unix listens there already (blackhole.yaml:23:17)",
+            "blackhole.yaml:25:16: services.other.sockets.h.tcp: services.web.tcp_port listens there already (blackhole.yaml:5:15)",
         ],
     ),
 }

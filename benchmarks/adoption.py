@@ -1,0 +1,91 @@
+"""How long the next supervisor takes to have every service of one that was killed.
+
+    python -m benchmarks.adoption [--services N] [--write] [--profile]
+
+Starts sleeping services, kills the supervisor with SIGKILL and starts it again. The wall time ends when the
+control API shows every service running and adopted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bench import START_SECONDS, print_profile, say, wait_for_start
+from benchmarks.procfs import CpuTime, read_cpu
+from benchmarks.report import describe_machine, render_table, write_page
+from benchmarks.supervised import Supervised, wall_seconds
+
+AIM_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one supervisor after another; times in seconds."""
+
+    count: int
+    launch_to_adopted: float  # from the command until the API says so
+    first_to_last: float  # between the first service taken over and the last
+    cpu: CpuTime  # of the process, from the command on
+
+
+def measure(count: int, profile: Path | None = None) -> Figures:
+    """Starts `count` services, kills their supervisor, and watches the next one."""
+    with Supervised(count) as supervised:
+        say(f"starting {count} services")
+        wait_for_start(supervised)
+        supervised.kill()
+        say("killed; starting the next supervisor")
+        began = time.monotonic()
+        supervised.launch(profile)
+        supervised.wait_until(supervised.answers, START_SECONDS, poll_seconds=0.01)
+        services = supervised.get("/v1/services")["services"]
+        took, cpu = time.monotonic() - began, read_cpu(supervised.pid)
+        assert all(service["adopted"] and service["state"] == "running" for service in services)
+        taken_over = [
+            wall_seconds(event) for event in supervised.running_events() if "taken over" in event["detail"]
+        ]
+        assert len(taken_over) == count
+        say("stopping")
+    return Figures(count, took, max(taken_over) - min(taken_over), cpu)
+
+
+def render(figures: Figures) -> str:
+    """As a table."""
+    cpu = figures.cpu
+    rows = [
+        ("every one adopted, from the command", f"{figures.launch_to_adopted:.2f} s", f"{AIM_SECONDS:g} s"),
+        ("- from the first one to the last", f"{figures.first_to_last:.2f} s", ""),
+        ("CPU of the supervisor", f"{cpu.total:.2f} s", ""),
+        ("- of it in user / system mode", f"{cpu.user:.2f} / {cpu.system:.2f} s", ""),
+    ]
+    heading = (f"{figures.count} services", "blackhole-cg", "at most")
+    return describe_machine() + "\n\n" + render_table(heading, rows)
+
+
+def main() -> int:
+    """Measures, prints, and writes if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adoption", description=__doc__)
+    parser.add_argument("--services", type=int, default=500, metavar="N")
+    parser.add_argument("--write", action="store_true", help="put the result into docs/benchmarks.md")
+    parser.add_argument("--profile", action="store_true", help="also print where the time went")
+    arguments = parser.parse_args()
+    table = render(measure(arguments.services))
+    print(table)
+    if arguments.write:
+        write_page("adoption", table)
+    if arguments.profile:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "profile"
+            say("once more, under a profiler, which slows it down")
+            measure(arguments.services, path)
+            print_profile(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What a supervisor starts by itself: all that is enabled, but for what an earlier one was told to leave."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from blackhole_cg.core.words import LIVE_STATES, Desired, State
+from blackhole_cg.runner.service import ServiceRunner
+from blackhole_cg.supervisor.services import Services
+
+_TO_START = frozenset({State.STOPPED, State.WAITING, *LIVE_STATES})
+
+
+def services_to_start(services: Services, remembered: Container[str]) -> list[str]:
+    """The services that a start of everything means, in start order.
+
+    What was stopped, has failed or is done stays so, which is known only of what is remembered. Neither is it
+    started for the sake of one that needs it: that one runs on, or waits, as it did before.
+    """
+    runners = services.runners
+    wanted = [name for name, runner in runners.items() if _is_wanted(runner, name in remembered)]
+    left = {
+        name
+        for name, runner in runners.items()
+        if name in remembered and name not in wanted and runner.status.state is not State.COMPLETED
+    }
+    return [name for name in wanted if left.isdisjoint(services.topology.with_requirements([name]))]
+
+
+def _is_wanted(runner: ServiceRunner, is_remembered: bool) -> bool:
+    """One that is stopped and desired was up when the host went down."""
+    if not is_remembered:
+        return runner.spec.enabled
+    return runner.status.desired is Desired.UP and runner.status.state in _TO_START
