@@ -39,13 +39,13 @@ from blackhole_cg.supervisor.applied import AppliedConfigurations, Source
 from blackhole_cg.supervisor.carry_on import services_to_start
 from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, begin_with
-from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reconcile import Applied, Reconciler
 from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
+from blackhole_cg.supervisor.runtime_directory import Contents, RuntimeDirectory
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.stores import Stores
 from blackhole_cg.supervisor.upgrade import CONTROL_SOCKET, LOCK, Upgrade
@@ -129,10 +129,9 @@ class Supervisor:
 
     async def _open(self) -> None:
         clock = loop_clock()
-        self.paths.make()
-        self._lock = RuntimeLock(self.paths.lock)
-        self._lock.acquire(self.inherited.take(LOCK))
-        self._stack.callback(self._lock.release)
+        self._directory = RuntimeDirectory(self.paths)
+        self._directory.claim(self.inherited.take(LOCK))
+        self._stack.callback(self._directory.lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
         await self._host.commands.clear()
@@ -142,7 +141,7 @@ class Supervisor:
         self._stores = self.make_stores(self.paths.database, clock, self.tally.note)
         self._stack.callback(self._stores.close)
         self.events = self._stores.events
-        self._notes = Notes(self.events, clock, self._run_id_of)
+        self._notes = Notes(self.events, clock, lambda name: self.services.runners[name].status.run_id)
         self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
@@ -166,6 +165,9 @@ class Supervisor:
         await metrics.open()
         endpoints.write()
         self._stack.push_async_callback(metrics.close)
+        contents = Contents(self._server, self.outputs, self.services, endpoints, self._notes.runtime)
+        self._directory.guard(contents)
+        self._stack.push_async_callback(self._directory.leave)
         feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
         settle_memory()
@@ -337,7 +339,7 @@ class Supervisor:
 
     def share(self) -> dict[str, int]:
         """By name, descriptors that the next program in this process needs, for the caller to close."""
-        own = {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        own = {LOCK: self._directory.lock.share(), CONTROL_SOCKET: self._server.share()}
         return {**own, **self._host.sockets.handed_over()}
 
     def kill(self) -> None:
@@ -394,6 +396,3 @@ class Supervisor:
         self._reconciler.note(runner)
         self.watching.note(runner)
         self.on_change()
-
-    def _run_id_of(self, name: str) -> int:
-        return self.services.runners[name].status.run_id
