@@ -114,6 +114,11 @@ class LogPump:
         """Lines that could not be written to the log file, of `lines_total`."""
         return self.log_file.dropped_total
 
+    @property
+    def run_id(self) -> int:
+        """The run that what is read is attributed to; 0 before the first one."""
+        return self._run_id
+
     def open(self) -> None:
         """Begin to read, and open the log file.
 

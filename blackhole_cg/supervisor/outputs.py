@@ -64,6 +64,10 @@ class Outputs:
             _log.warning("%s: its FIFOs were deleted; they are read through process %d", spec.name, run.pid)
             self.pumps[spec.name].read_from(streams)
 
+    def run_ids(self) -> dict[str, int]:
+        """The newest run of each service that anything was read of, also where the state does not know it."""
+        return {name: pump.run_id for name, pump in self.pumps.items()}
+
     def restore_spools(self) -> int:
         """Make again those that somebody has deleted; how many those were. Raises OSError."""
         count = 0

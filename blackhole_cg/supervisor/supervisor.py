@@ -190,7 +190,7 @@ class Supervisor:
 
     async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
-        memory = self._stores.begin(self._host.facts.boot_id)
+        memory = self._stores.begin(self._host.facts.boot_id, self.outputs.run_ids())
         for name in memory.run_ids.keys() & self.services.runners.keys():
             self.services.runners[name].continue_from(ServiceStatus(run_id=memory.run_ids[name]))
         self._adopted = await self.services.take_over(memory, self.outputs)

@@ -15,17 +15,19 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.chaos import verdict
 from tests.chaos.faults import FAULTS
-from tests.chaos.world import World
+from tests.chaos.world import Ports, World
 from tests.support.live import ROOT, cgroup_mount
 from tests.support.real_kernel import in_test_vm
 
 DISK = "size=24m"
 QUIET_SECONDS = 120
+PATIENCE_SECONDS = 20
+"""So long after its supervisor and itself were killed a service may be without its socket."""
 INSIDE = "BLACKHOLE_CG_CHAOS_INSIDE"
 
 
@@ -66,12 +68,15 @@ class Chaos:
         chosen = options.only.split(",") if options.only else None
         self._faults = [each for each in FAULTS if chosen is None or each[1].__name__ in chosen]
         self._answers: Counter[str] = Counter()
+        self._refused: dict[int, list[float]] = defaultdict(list)  # port -> when
+        self._held_port, self._held_since = 0, 0.0
 
     async def run(self) -> int:
         """Do it; 0 when nothing was wrong."""
         world = self._world
-        port = _free_port()
-        world.write_config(port, line_seconds=0.01 * self._slow)
+        ports = Ports(_free_port(), _free_port())
+        self._held_port = ports.held
+        world.write_config(ports, line_seconds=0.01 * self._slow)
         report = world.directory / "observer.json"
         arguments = [str(world.directory), str(world.cgroup_root), str(report)]
         observer = await asyncio.create_subprocess_exec(
@@ -79,14 +84,17 @@ class Chaos:
         )
         await world.start()
         problems: list[str] = []
-        load = asyncio.create_task(self._load(port))
+        load = [asyncio.create_task(self._load(port)) for port in (ports.web, ports.held)]
         try:
-            await self._settle("at the beginning")
-            await self._play()
-            problems += await self._settle("in the end")
+            problems += await self._settle("at the beginning")
+            self._held_since = world.now()
+            if not problems:
+                await self._play()
+                problems += await self._settle("in the end")
             problems += verdict.judge_states(world, await world.states())
         finally:
-            load.cancel()
+            for task in load:
+                task.cancel()
             code = await world.stop()
             observer.send_signal(signal.SIGTERM)
             await observer.wait()
@@ -98,7 +106,9 @@ class Chaos:
         world = self._world
         problems = [*world.violations, *seen["violations"]]  # type: ignore[misc]
         problems += verdict.judge_runs(world, seen["mains"])  # type: ignore[arg-type]
-        problems += verdict.judge_logs(world, verdict.dropped_lines(world))
+        problems += verdict.judge_logs(world)
+        refused = [at for at in self._refused[self._held_port] if at > self._held_since]
+        problems += verdict.judge_refusals(world, refused, PATIENCE_SECONDS * self._slow)
         problems += verdict.judge_events(world)
         if code != 0:
             problems.append(f"the last supervisor ended with {code}")
@@ -144,15 +154,19 @@ class Chaos:
 
     async def _load(self, port: int) -> None:
         """A client that never stops asking."""
+        name = "held" if port == self._held_port else "web"
         while True:
             try:
                 async with asyncio.timeout(5 * self._slow):
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
                     answer = await reader.read()
                     writer.close()
-                self._answers["answered" if answer else "broken off"] += 1
+                kind = "answered" if answer else "broken off"
             except (OSError, TimeoutError) as error:
-                self._answers[type(error).__name__] += 1
+                kind = type(error).__name__
+                if isinstance(error, ConnectionRefusedError):
+                    self._refused[port].append(self._world.now())
+            self._answers[f"{name}: {kind}"] += 1
             await asyncio.sleep(0.02 * self._slow)
 
     def _tell(self, problems: list[str]) -> None:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.chaos.world import World
+from tests.chaos.world import MEMORY_BYTES, World
 from tests.support.real_kernel import in_test_vm
 
-ENDLESS = ("web", "writer", "eater", "needy")
+ENDLESS = ("web", "writer", "eater", "needy", "held")
 """Services that are started again however often they end."""
 MORTAL = (*ENDLESS, "fragile", "once", "wished")
 CLOCK_SECONDS = 3600.0
@@ -25,6 +25,7 @@ FREEZE_SECONDS = 2.0
 
 async def kill_supervisor(world: World) -> str:
     world.may_end = True
+    world.note_end("supervisor")
     pid = world.supervisor_pid
     world.signal_supervisor(signal.SIGKILL)
     return f"pid {pid}"
@@ -47,6 +48,7 @@ async def kill_service(world: World) -> str:
     if pid is None:
         return f"{service}: is down"
     world.may_have_ended(service, surely=True)
+    world.note_end(service)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
     return f"{service} pid {pid} by {number.name}"
@@ -112,13 +114,20 @@ async def _fill(world: World, directory: Path) -> str:
                 if error.errno not in (errno.ENOSPC, errno.EFBIG):
                     raise
                 block //= 2
+    began = time.time()
     await asyncio.sleep(seconds)
     ballast.unlink()
+    if directory == world.log_dir:
+        world.full_disks.append((min(began, time.time()), max(began, time.time())))
     return f"{seconds:.1f}s, {size} bytes"
 
 
 async def no_descriptors(world: World) -> str:
-    """EMFILE for whatever the supervisor opens next."""
+    """EMFILE for whatever the supervisor opens next; one that only starts may end by it, and says so."""
+    try:
+        await world.ask("/healthz")
+    except OSError:
+        return "nobody answers"
     pid, seconds = world.supervisor_pid, world.random.uniform(0.5, 2)
     try:
         used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -151,6 +160,7 @@ async def remove_cgroup(world: World) -> str:
     service = world.random.choice(ENDLESS)
     group = world.cgroup_root / service
     world.may_have_ended(service, surely=True)
+    world.note_end(service)
     try:
         (group / "cgroup.kill").write_text("1")
         for _ in range(200):
@@ -174,6 +184,23 @@ async def change_of_mind(world: World) -> str:
     return f"{action}: {'acknowledged' if acknowledged else 'not answered'}"
 
 
+async def restart_held(world: World) -> str:
+    """Of the service whose socket is held: nobody may be refused."""
+    world.may_have_ended("held")
+    world.note_end("held")
+    return await world.command(lambda client: client.change("restart", ["held"])) or "acknowledged"
+
+
+async def change_limit(world: World) -> str:
+    size = world.random.choice(MEMORY_BYTES)
+    return f"{size}: {await world.limit(size) or 'acknowledged'}"
+
+
+async def upgrade(world: World) -> str:
+    """The supervisor executes itself anew."""
+    return await world.command(lambda client: client.upgrade()) or "acknowledged"
+
+
 FAULTS: tuple[tuple[int, Callable[[World], Awaitable[str]]], ...] = (
     (6, kill_supervisor),
     (6, kill_service),
@@ -188,5 +215,8 @@ FAULTS: tuple[tuple[int, Callable[[World], Awaitable[str]]], ...] = (
     (1, delete_runtime_directory),
     (3, remove_cgroup),
     (4, change_of_mind),
+    (3, restart_held),
+    (2, change_limit),
+    (2, upgrade),
 )
 """How often each comes, relative to the others."""

@@ -1,8 +1,9 @@
 """What the services of the chaos run: prints numbered lines, from 0 in each run, and plays one part.
 
-usage: program.py web PORT | writer SECONDS | eater | idle | job
+usage: program.py web PORT | held | writer SECONDS | eater | idle | job
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -54,6 +55,22 @@ def web(port):
             children = (children - {gone}) | {fork_child()}
 
 
+def held():
+    """Answers every connection to the socket that it is passed; asked to end, it answers who is there."""
+    listener = socket.socket(fileno=3)
+    listener.setblocking(False)
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    lines = Lines(0.1)
+    while not told:
+        readable, _, _ = select.select([listener], [], [], lines.write_due())
+        if readable:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                connection.sendall(b"%d\n" % os.getpid())
+                connection.close()
+
+
 def writer(seconds):
     lines = Lines(float(seconds))
     while True:
@@ -83,4 +100,6 @@ def job():
 
 
 if __name__ == "__main__":
-    {"web": web, "writer": writer, "eater": eater, "idle": idle, "job": job}[sys.argv[1]](*sys.argv[2:])
+    {"web": web, "held": held, "writer": writer, "eater": eater, "idle": idle, "job": job}[sys.argv[1]](
+        *sys.argv[2:]
+    )

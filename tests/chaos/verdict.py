@@ -6,13 +6,15 @@ import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.faults import ENDLESS
 from tests.chaos.world import FRAGILE_RESTARTS, World
 
+SLACK_SECONDS = 1.0
 PRINTING = (*ENDLESS, "fragile", "once", "wished")
 
 
@@ -29,6 +31,9 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
             yield f"{name} is {info['state']}, not {' or '.join(sorted(words))}: {info['last_error']}"
         if name in ENDLESS and info["desired"] != "up":
             yield f"{name} is wanted {info['desired']}"
+    memory = states["writer"]["limits"]["memory_max"]["requested"]
+    if memory not in world.memory:
+        yield f"writer's memory limit is {memory}, acknowledged was {world.memory}"
     if states["web"]["health"] != "healthy":
         yield f"web is {states['web']['health']}"
     if states["wished"]["desired"] not in world.wished:
@@ -43,23 +48,49 @@ def judge_runs(world: World, mains: Mapping[str, list[Any]]) -> Iterator[str]:
             yield f"{service} had {len(found)} main processes, {most - 1} of them were ended: {found}"
 
 
-def judge_logs(world: World, dropped: Mapping[str, int]) -> Iterator[str]:
-    """Each run's lines are there from 0 on, in order, each once; what was dropped was told."""
+def judge_logs(world: World) -> Iterator[str]:
+    """Each run's lines are there from 0 on, in order, each once, but for those there was no room for."""
     for service in PRINTING:
         numbers: dict[int, list[int]] = defaultdict(list)
-        for path in _log_files(world.log_dir, service):
-            for line in path.read_text().splitlines():
-                record = json.loads(line)
-                if record["stream"] == "stdout":
-                    numbers[record["run_id"]].append(int(record["message"]))
-        missing = 0
+        before = 0.0
+        for record in _records(world.log_dir, service):
+            found, number = numbers[record["run_id"]], int(record["message"])
+            at = datetime.fromisoformat(record["time"]).timestamp()
+            expected = found[-1] + 1 if found else 0
+            if number > expected and not _had_no_room(world, *sorted((before, at))):
+                missing = f"lines {expected} to {number - 1} are missing"
+                yield f"{service} run {record['run_id']}: {missing}, before {record['time']}"
+            found.append(number)
+            before = at
         for run_id, found in numbers.items():
             if found != sorted(set(found)):
                 doubled = [number for number, count in Counter(found).items() if count > 1]
                 yield f"{service} run {run_id}: lines repeated or out of order: {doubled[:10]}"
-            missing += found[-1] + 1 - len(set(found))
-        if missing > dropped.get(service, 0):
-            yield f"{service}: {missing} lines are missing, {dropped.get(service, 0)} were told as dropped"
+
+
+def _had_no_room(world: World, begin: float, end: float) -> bool:
+    """Whether the disk of the logs was full at some moment between two lines; wall time."""
+    return any(
+        begin - SLACK_SECONDS <= until and since <= end + SLACK_SECONDS for since, until in world.full_disks
+    )
+
+
+def _records(directory: Path, service: str) -> Iterator[dict[str, Any]]:
+    for path in _log_files(directory, service):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if record["stream"] == "stdout":
+                yield record
+
+
+def judge_refusals(world: World, refused_at: Sequence[float], patience_seconds: float) -> Iterator[str]:
+    """A held socket refuses nobody, but where nothing was left to hold it: both holders were killed."""
+    downs = world.down_at.get("held", [])
+    for at in refused_at:
+        recent = [down for down in downs if at - patience_seconds <= down <= at]
+        kills = [kill for kill in world.down_at.get("supervisor", []) if at - patience_seconds <= kill <= at]
+        if not (recent and kills):
+            yield f"{at:.1f}s: the held socket refused a connection"
 
 
 def _log_files(directory: Path, service: str) -> list[Path]:
@@ -90,15 +121,3 @@ def judge_events(world: World) -> Iterator[str]:
     for (service, run_id), times in begun.items():
         if times > 1:
             yield f"{service} run {run_id} began {times} times"
-
-
-def dropped_lines(world: World) -> dict[str, int]:
-    """What supervisors said that they had dropped, by service."""
-    connection = sqlite3.connect(f"file:{world.state_dir / 'state.db'}?mode=ro", uri=True)
-    rows = connection.execute("SELECT service, detail FROM events WHERE detail LIKE '%dropped%'").fetchall()
-    connection.close()
-    found: Counter[str] = Counter()
-    for service, detail in rows:
-        if match := re.search(r"(\d+) were dropped", detail):
-            found[service] += int(match[1])
-    return dict(found)

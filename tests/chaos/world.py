@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,28 @@ FAST = {"max_restarts": "max", "initial_delay": "100ms", "max_delay": "500ms"}
 FRAGILE_RESTARTS = 2
 
 
-def services(port: int, line_seconds: float) -> dict[str, dict[str, Any]]:
+MEMORY_BYTES = (256 * 2**20, 320 * 2**20, 384 * 2**20)
+"""What the limit of "writer" is changed to; it needs less than any of them."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the load goes: to a service that listens by itself, and to one whose socket is held for it."""
+
+    web: int
+    held: int
+
+
+def services(ports: Ports, line_seconds: float, memory_bytes: int) -> dict[str, dict[str, Any]]:
     """What is run. Each keeps its data beside its name."""
 
     def program(*arguments: str, **keys: Any) -> dict[str, Any]:
         return {"command": [sys.executable, "-S", "-u", str(PROGRAM), *arguments], "restart": FAST, **keys}
 
     found = {
-        "web": program("web", "{tcp_port}", tcp_port=port, health_check={"tcp": {}, "timeout": "10s"}),
-        "writer": program("writer", str(line_seconds)),
+        "web": program("web", "{tcp_port}", tcp_port=ports.web, health_check={"tcp": {}, "timeout": "10s"}),
+        "held": program("held", sockets={"http": {"tcp": f"127.0.0.1:{ports.held}"}}),
+        "writer": program("writer", str(line_seconds), resources={"memory_max": memory_bytes}),
         "eater": program("eater", resources={"memory_max": "64M", "memory_high": "max"}),
         "needy": program("idle", depends_on={"web": {"condition": "healthy"}}),
         "wished": program("idle"),
@@ -60,8 +74,12 @@ class World:
     ends: dict[str, int] = field(default_factory=dict)  # service -> how often a fault may have ended its run
     kills: dict[str, int] = field(default_factory=dict)  # service -> how often one surely has
     wished: set[str] = field(default_factory=lambda: {"up"})  # what "wished" may be wanted to be
+    memory: set[int] = field(default_factory=lambda: {MEMORY_BYTES[0]})  # what "writer" may be limited to
+    full_disks: list[tuple[float, float]] = field(default_factory=list)  # wall time in which logs had no room
+    down_at: dict[str, list[float]] = field(default_factory=dict)  # "supervisor", "held" -> when it was ended
     may_end: bool = False  # whether the supervisor may be gone just now
     _keeper: asyncio.Task[None] | None = None
+    _written: tuple[Ports, float] = (Ports(0, 0), 0.0)
 
     @property
     def run_dir(self) -> Path:
@@ -75,15 +93,22 @@ class World:
     def log_dir(self) -> Path:
         return self.directory / "log"
 
-    def write_config(self, port: int, line_seconds: float) -> None:
+    def write_config(self, ports: Ports, line_seconds: float, memory_bytes: int = MEMORY_BYTES[0]) -> None:
+        self._written = (ports, line_seconds)
         orchestrator = {
             "isolation": "best_effort",
             "shutdown_timeout": "60s",
             "resource_limits": {"default_cpu_percent": "max", "default_memory_mb": "max"},
             "logs": {"max_size": "200K", "max_files": 1000},
         }
-        config = {"runtime": {"orchestrator": orchestrator}, "services": services(port, line_seconds)}
-        (self.directory / "blackhole.yaml").write_text(yaml.safe_dump(config))
+        config = {
+            "runtime": {"orchestrator": orchestrator},
+            "services": services(ports, line_seconds, memory_bytes),
+        }
+        path = self.directory / "blackhole.yaml"
+        draft = path.with_suffix(".new")
+        draft.write_text(yaml.safe_dump(config))
+        draft.rename(path)
 
     async def start(self) -> None:
         """Start the supervisor, and again whenever it has ended."""
@@ -187,15 +212,32 @@ class World:
         """Start or stop the service that is there for wishes; whether that was acknowledged."""
         goal = "up" if action == "start" else "down"
         self.wished.add(goal)
-
-        def ask() -> bool:
-            try:
-                ControlClient(self.run_dir).change("start" if action == "start" else "stop", ["wished"])
-            except (BlackholeError, OSError):
-                return False
-            return True
-
-        acknowledged = await asyncio.to_thread(ask)
+        acknowledged = await self.command(lambda client: client.change(action, ["wished"])) == ""
         if acknowledged:
             self.wished = {goal}
         return acknowledged
+
+    async def limit(self, memory_bytes: int) -> str:
+        """Change the memory limit of "writer"; why that was not acknowledged, if it was not."""
+        self.memory.add(memory_bytes)
+        self.write_config(*self._written, memory_bytes)
+        problem = await self.command(lambda client: client.reload())
+        if not problem:
+            self.memory = {memory_bytes}
+        return problem
+
+    async def command(self, ask: Callable[[ControlClient], object]) -> str:
+        """Have a client ask for something; what kept it from being done, empty when nothing did."""
+
+        def attempt() -> str:
+            try:
+                ask(ControlClient(self.run_dir))
+            except (BlackholeError, OSError) as error:
+                return str(error) or type(error).__name__
+            return ""
+
+        return await asyncio.to_thread(attempt)
+
+    def note_end(self, what: str) -> None:
+        """Remember that a fault ends the supervisor, or the service whose socket is held, about now."""
+        self.down_at.setdefault(what, []).append(self.now())

@@ -95,7 +95,7 @@ class Drama:
         wish = Wish(wish.action, wish.names)
         runs = {name: self.observer.live_run(name) for name in NAMES}
         begun = self.observer.begun
-        touched = touched_by(wish)
+        touched = touched_by(wish) | self.observer.waiting()  # the wish may start what these wait for
         alive = await self.world.ask(wish)
         assert wish.refusal is None, wish.refusal
         if wish.is_acknowledged:
