@@ -224,9 +224,10 @@ class LinuxHost:
         return self._streams.names()
 
     def remove_streams(self, names: Iterable[str]) -> None:
-        """Delete the FIFOs of these services."""
+        """Delete the FIFOs of these services, and what says whether they have begun."""
         for name in names:
             self._streams.remove(name)
+            self._marks.remove(name)
 
     def reap_strangers(self) -> int:
         """Reap the children that have ended; statuses of main processes reach their runs."""

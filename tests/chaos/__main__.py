@@ -26,8 +26,6 @@ from tests.support.real_kernel import in_test_vm
 
 DISK = "size=24m"
 QUIET_SECONDS = 120
-PATIENCE_SECONDS = 20
-"""So long after its supervisor and itself were killed a service may be without its socket."""
 INSIDE = "BLACKHOLE_CG_CHAOS_INSIDE"
 
 
@@ -85,6 +83,7 @@ class Chaos:
         await world.start()
         problems: list[str] = []
         load = [asyncio.create_task(self._load(port)) for port in (ports.web, ports.held)]
+        load.append(asyncio.create_task(world.listen()))
         try:
             problems += await self._settle("at the beginning")
             self._held_since = world.now()
@@ -108,7 +107,7 @@ class Chaos:
         problems += verdict.judge_runs(world, seen["mains"])  # type: ignore[arg-type]
         problems += verdict.judge_logs(world)
         refused = [at for at in self._refused[self._held_port] if at > self._held_since]
-        problems += verdict.judge_refusals(world, refused, PATIENCE_SECONDS * self._slow)
+        problems += verdict.judge_refusals(world, refused)
         problems += verdict.judge_events(world)
         if code != 0:
             problems.append(f"the last supervisor ended with {code}")
@@ -174,6 +173,8 @@ class Chaos:
         counts = Counter(entry["fault"] for entry in world.faults)
         print(f"seed {self._options.seed}: {sum(counts.values())} faults {dict(counts)}")
         print(f"{world.lives} supervisors, the load: {dict(self._answers)}")
+        bursts = verdict.bursts(self._refused[self._held_port])
+        print(f"the held socket refused at {[f'{begin:.1f}-{end:.1f}s' for begin, end in bursts]}")
         for problem in problems:
             print(f"PROBLEM {problem}")
         if problems and self._options.keep:

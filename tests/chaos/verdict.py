@@ -83,14 +83,28 @@ def _records(directory: Path, service: str) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def judge_refusals(world: World, refused_at: Sequence[float], patience_seconds: float) -> Iterator[str]:
-    """A held socket refuses nobody, but where nothing was left to hold it: both holders were killed."""
-    downs = world.down_at.get("held", [])
-    for at in refused_at:
-        recent = [down for down in downs if at - patience_seconds <= down <= at]
-        kills = [kill for kill in world.down_at.get("supervisor", []) if at - patience_seconds <= kill <= at]
-        if not (recent and kills):
-            yield f"{at:.1f}s: the held socket refused a connection"
+def bursts(times: Sequence[float]) -> list[tuple[float, float]]:
+    """Moments with no more than a second between them, as spans."""
+    found: list[tuple[float, float]] = []
+    for at in times:
+        if found and at - found[-1][1] < 1:
+            found[-1] = (found[-1][0], at)
+        else:
+            found.append((at, at))
+    return found
+
+
+def judge_refusals(world: World, refused_at: Sequence[float]) -> Iterator[str]:
+    """A held socket refuses nobody, but where nothing was left to hold it.
+
+    That is so while the service is down and no supervisor has answered since the last one was killed.
+    """
+    for begin, end in bursts(refused_at):
+        killed = max((at for at in world.down_at.get("supervisor", []) if at <= begin), default=0.0)
+        answered = max((at for at in world.answered if at <= begin), default=0.0)
+        service_ends = [at for at in world.down_at.get("held", []) if at <= begin]
+        if answered > killed or not service_ends:
+            yield f"{begin:.1f}-{end:.1f}s: the held socket refused connections"
 
 
 def _log_files(directory: Path, service: str) -> list[Path]:

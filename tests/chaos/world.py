@@ -76,6 +76,7 @@ class World:
     wished: set[str] = field(default_factory=lambda: {"up"})  # what "wished" may be wanted to be
     memory: set[int] = field(default_factory=lambda: {MEMORY_BYTES[0]})  # what "writer" may be limited to
     full_disks: list[tuple[float, float]] = field(default_factory=list)  # wall time in which logs had no room
+    answered: list[float] = field(default_factory=list)  # when a supervisor said that it is well
     down_at: dict[str, list[float]] = field(default_factory=dict)  # "supervisor", "held" -> when it was ended
     may_end: bool = False  # whether the supervisor may be gone just now
     _keeper: asyncio.Task[None] | None = None
@@ -237,6 +238,16 @@ class World:
             return ""
 
         return await asyncio.to_thread(attempt)
+
+    async def listen(self) -> None:
+        """Note for ever when the supervisor answers."""
+        while True:
+            asked = self.now()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await self.ask("/healthz")
+                self.answered.append(asked)
+            await asyncio.sleep(0.2)
 
     def note_end(self, what: str) -> None:
         """Remember that a fault ends the supervisor, or the service whose socket is held, about now."""
