@@ -127,7 +127,9 @@ def judge_events(world: World) -> Iterator[str]:
         if kind != "state":
             continue
         taken_over = before == "stopped" and after == "running"  # by a supervisor that knew no state yet
-        if before != last.get(service, "stopped") and not taken_over:
+        # What had begun and ended while nobody watched is taken for one that ran.
+        ended_unseen = before == "running" and last.get(service) == "starting"
+        if before != last.get(service, "stopped") and not taken_over and not ended_unseen:
             yield f"event {number}: {service} goes {before} -> {after}, it was {last.get(service)}"
         last[service] = after
         if after == "starting":
