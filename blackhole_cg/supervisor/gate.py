@@ -132,11 +132,18 @@ class Gate:
         )
 
     def _is_taken(self, runner: ServiceRunner) -> bool:
-        """Whether the run of another service, by an older configuration, still listens where this is to."""
+        """Whether another service, which is to give it up, still listens where this one is to."""
         wanted = _endpoints(runner.spec)
         return any(
-            not wanted.isdisjoint(held) for name, held in self._listening.items() if name != runner.name
+            self._gives_up(name, wanted & held)
+            for name, held in self._listening.items()
+            if name != runner.name
         )
+
+    def _gives_up(self, name: str, places: frozenset[int | str]) -> bool:
+        """Whether one of these places is not that of the service any more once its run has ended."""
+        kept = frozenset() if name in self._leaving else _endpoints(self._runners[name].spec)
+        return not places <= kept
 
     def _admit(self, runner: ServiceRunner) -> None:
         if runner.name not in self._live:

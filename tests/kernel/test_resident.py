@@ -15,9 +15,22 @@ from blackhole_cg.kernel.resident import Resident
 from tests.kernel.machine import eventually, in_time, is_alive
 
 
-def children() -> list[int]:
+def all_children() -> set[int]:
     text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [int(word) for word in text.split()]
+    return {int(word) for word in text.split()}
+
+
+BEFORE: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def not_of_other_tests() -> None:
+    BEFORE.clear()
+    BEFORE.update(all_children())
+
+
+def children() -> list[int]:
+    return sorted(all_children() - BEFORE)
 
 
 @asynccontextmanager

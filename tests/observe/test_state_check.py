@@ -41,7 +41,7 @@ def test_what_this_version_wrote_it_can_read_and_leaves_as_it_is(path: Path) -> 
     before = path.read_bytes()
     check_state(path)
     assert path.read_bytes() == before
-    assert StateStore(Database(path)).load().runs["web"].pid == 4242
+    assert StateStore(Database(path)).begin("boot").runs["web"].pid == 4242
 
 
 def test_no_file_is_no_obstacle_and_none_is_made(tmp_path: Path) -> None:

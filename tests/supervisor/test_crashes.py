@@ -95,7 +95,10 @@ class Drama:
         wish = Wish(wish.action, wish.names)
         runs = {name: self.observer.live_run(name) for name in NAMES}
         begun = self.observer.begun
-        touched = touched_by(wish) | self.observer.waiting()  # the wish may start what these wait for
+        waits = {
+            name for name, word in self.observer.desired(NAMES).items() if word == "up" and not runs[name]
+        }
+        touched = touched_by(wish)
         alive = await self.world.ask(wish)
         assert wish.refusal is None, wish.refusal
         if wish.is_acknowledged:
@@ -104,7 +107,7 @@ class Drama:
         else:
             for name in touched:
                 self.wanted.pop(name, None)
-        for name in set(NAMES) - touched:
+        for name in set(NAMES) - touched - waits:  # what waited for one of them may start now
             assert self.observer.live_run(name) == runs[name], f"{name} has nothing to do with {wish}"
         self.observer.check_machine()
         self.observer.check_file()

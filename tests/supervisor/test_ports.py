@@ -261,7 +261,9 @@ def test_the_port_is_stored_before_the_run_begins(tmp_path: Path):
         host = FakeHost(a=Behaviour(launch_error="the host is gone"))
         first = supervisor(tmp_path, auto("a", restart=ONCE), host=host)
         stored = []
-        host.on_launch = lambda spec: stored.append(dict(first._states.load().ports))
+        host.on_launch = lambda spec: stored.append(
+            dict(first._stores.states.begin(host.facts.boot_id).ports)
+        )
         await first.open()
         with pytest.raises(OperationError, match="the host is gone"):
             await first.start()

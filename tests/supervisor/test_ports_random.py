@@ -22,7 +22,7 @@ from blackhole_cg.runner.clock import Clock
 from blackhole_cg.supervisor.services import Services, Surroundings
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
-from tests.support.stage import NoOutput
+from tests.support.stage import NoOutput, NoOutputs
 from tests.support.virtual_loop import run_virtual
 
 NAMES = ("a", "b", "c", "d", "fixed")  # one more than there are ports
@@ -47,7 +47,7 @@ STEPS = st.lists(
 class SlowHost(FakeHost):
     """To clear a cgroup takes time, in which others go on."""
 
-    async def clear(self, name: str) -> list[int]:
+    async def clear(self, name: str, patience_seconds: float = 0.0) -> list[int]:
         await asyncio.sleep(1.5)
         return await super().clear(name)
 
@@ -96,10 +96,10 @@ class World:
         self.is_dead = True
         for runner in self.services.runners.values():
             runner.detach()
-        memory = Memory("boot", dict(self.statuses), dict(self.runs), dict(self.ports))
+        memory = Memory("boot", dict(self.statuses), dict(self.runs), ports=dict(self.ports))
         self.dies, self.is_dead = None, False
         self.services = self.make()
-        await self.services.take_over(memory)
+        await self.services.take_over(memory, NoOutputs())
 
     # ---- what a supervisor stores ----
 

@@ -41,7 +41,7 @@ class Bench:
         self.under_way = operations.under_way
         self.supervisor: Any = SimpleNamespace(
             stopping=False,
-            reloading=asyncio.Lock(),
+            configuration=SimpleNamespace(is_under_way=False),
             share=lambda: {"lock": 77},
             services=SimpleNamespace(operations=operations, runners={"web": self.web}),
         )
@@ -72,8 +72,8 @@ def test_what_takes_too_long_is_named_and_refuses_the_upgrade() -> None:
         bench = Bench()
         bench.under_way["restart"] += 1
         bench.web.status.state = State.STOPPING
-        async with bench.supervisor.reloading:
-            said = await bench.refusal()
+        bench.supervisor.configuration.is_under_way = True
+        said = await bench.refusal()
         assert said.endswith("after 0s: a reload, a restart of services, 'web' is stopping")
 
     asyncio.run(main())

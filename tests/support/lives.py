@@ -211,11 +211,6 @@ class Observer:
                 return any(statuses[need].state not in (State.RUNNING, State.COMPLETED) for need in needs)
         return status.state in (State.RUNNING, State.COMPLETED)
 
-    def waiting(self) -> set[str]:
-        """Those that the file says wait for others."""
-        statuses = Ledger.read(self._world.paths.database).statuses
-        return {name for name, status in statuses.items() if status.state is State.WAITING}
-
     def desired(self, names: Sequence[str]) -> dict[str, str]:
         """What the file says is desired."""
         statuses = Ledger.read(self._world.paths.database).statuses

@@ -13,6 +13,7 @@ from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import State
 from blackhole_cg.runner.clock import Clock
+from blackhole_cg.runner.host import Run
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.operations import Operations
 from blackhole_cg.supervisor.services import Services, Surroundings
@@ -34,6 +35,19 @@ class NoOutput:
 
     def end_run(self) -> None:
         self.ended += 1
+
+
+class NoOutputs:
+    """Where nobody writes anything that would have to be read on."""
+
+    def rejoin(self, spec: ServiceSpec, run: Run) -> None:
+        pass
+
+    def open_removed(self) -> None:
+        pass
+
+    def discard_removed(self) -> None:
+        pass
 
 
 class NoStates:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 
 from blackhole_cg import Supervisor
 from blackhole_cg.core.words import Isolation
+from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.supervisor.paths import Paths
 from tests.support.live import ROOT, Live, alive, require_cgroup
@@ -240,7 +242,8 @@ def test_another_file_keeps_the_instances_and_a_way_back_makes_lists_wait(tmp_pa
                     await asyncio.sleep(0.02)
             assert "is not that of the file (reload to go on)" in problems(supervisor)[-1]
             assert supervisor.all_services() == []
-            await supervisor.reload()
+            with suppress(OperationError):  # the list comes in the middle of it, and has no 'shop'
+                await supervisor.reload()
             await until_serves(supervisor, [blog])
             assert pid is not None and not alive(pid)
 
