@@ -188,7 +188,10 @@ async def restart_held(world: World) -> str:
     """Of the service whose socket is held: nobody may be refused."""
     world.may_have_ended("held")
     world.note_end("held")
-    return await world.command(lambda client: client.change("restart", ["held"])) or "acknowledged"
+    problem = await world.command(lambda client: client.change("restart", ["held"]))
+    # Whoever asks for a start that fails is told so, and it stays failed.
+    world.may_have_failed = problem.startswith("cannot start")
+    return problem or "acknowledged"
 
 
 async def change_limit(world: World) -> str:

@@ -22,8 +22,9 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
     """Every service is in the state that its policy prescribes after what was done to it."""
     wanted: dict[str, set[str]] = {name: {"running"} for name in ENDLESS}
     wanted |= {"job": {"completed"}, "off": {"stopped"}}
-    wanted["once"] = {"failed", "stopped"} if world.kills.get("once") else {"running"}
+    wanted["once"] = {"failed", "completed"} if world.kills.get("once") else {"running"}
     wanted["fragile"] = {"failed"} if world.kills.get("fragile", 0) > FRAGILE_RESTARTS else {"running"}
+    wanted["held"] |= {"failed"} if world.may_have_failed else set()
     wanted["wished"] = {{"up": "running", "down": "stopped"}[word] for word in world.wished}
     for name, words in wanted.items():
         info = states[name]

@@ -78,6 +78,7 @@ class World:
     full_disks: list[tuple[float, float]] = field(default_factory=list)  # wall time in which logs had no room
     answered: list[float] = field(default_factory=list)  # when a supervisor said that it is well
     down_at: dict[str, list[float]] = field(default_factory=dict)  # "supervisor", "held" -> when it was ended
+    may_have_failed: bool = False  # whether the newest restart of "held" was answered so
     may_end: bool = False  # whether the supervisor may be gone just now
     _keeper: asyncio.Task[None] | None = None
     _written: tuple[Ports, float] = (Ports(0, 0), 0.0)
