@@ -1,6 +1,6 @@
 # Every target does its own set-up: see tools/setup.sh. PYTHON=python3.12 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test vm report vagrant lint bench setup install uninstall clean
+.PHONY: help run test vm chaos report vagrant lint bench setup install uninstall clean
 
 VENV := .venv/bin
 CONFIG ?= examples/blackhole.yaml
@@ -20,6 +20,10 @@ test: lint ## check style and types, then run every test, on this host and in th
 vm: ## a shell in the test VM, with this tree and its package installed
 	@tools/setup.sh test
 	@exec $(VENV)/python -m tests.vm shell
+
+chaos: ## everything goes wrong at random for 10 minutes, in the test VM (ARGS="--seed 7 --minutes 10")
+	@tools/setup.sh test
+	@$(VENV)/python -m tests.vm run --kernel 6.12 --timeout 6000 -- python -m tests.chaos $(ARGS)
 
 report: ## measure every limit on the real kernels and write docs/isolation.md; takes 20 minutes
 	@tools/setup.sh test

@@ -169,6 +169,7 @@ def test_make_has_the_promised_targets_and_explains_each() -> None:
         "run",
         "test",
         "vm",
+        "chaos",
         "report",
         "vagrant",
         "lint",

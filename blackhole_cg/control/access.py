@@ -146,6 +146,15 @@ def resume_control_socket(descriptor: int, path: Path, access: Access) -> socket
     return listener
 
 
+def identify_socket(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, by device and inode; None when none has."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _first_name(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 

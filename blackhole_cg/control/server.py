@@ -21,6 +21,7 @@ from aiohttp import web
 from blackhole_cg.control.access import (
     Peer,
     bind_control_socket,
+    identify_socket,
     read_peer,
     resolve_access,
     resume_control_socket,
@@ -131,6 +132,22 @@ class ControlServer:
         self._site = web.SockSite(runner, listener)
         await self._site.start()
         self._runner, self._listener = runner, listener
+        self._identity = identify_socket(self._socket_path)
+
+    async def renew(self) -> bool:
+        """Listen under the same name again where somebody has deleted that; whether it was so.
+
+        Who is connected already stays so. Raises ControlError.
+        """
+        assert self._runner is not None and self._listener is not None, "open() comes first"
+        if self._is_shared or identify_socket(self._socket_path) == self._identity:
+            return False
+        listener, site = bind_control_socket(self._socket_path, self._access), self._site
+        self._site = web.SockSite(self._runner, listener)
+        await self._site.start()
+        self._listener, self._identity = listener, identify_socket(self._socket_path)
+        await site.stop()
+        return True
 
     def share(self) -> int:
         """Another descriptor of the socket: whoever connects from now on waits for the next to answer."""

@@ -65,6 +65,7 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
             started_ticks=record.started_ticks,
             limits=_restore_limits(launcher, spec, record, enclosure),
             config_file=handed_config_file(spec),
+            write_config=partial(_write_config, launcher, spec),
             unmark=partial(marks.remove, spec.name) if marks else bool,
             changer=launcher.limit_changer(_cgroup_of(enclosure)),
             notify_socket=_renew_notify_socket(launcher, spec),
@@ -141,6 +142,11 @@ def _renew_notify_socket(launcher: Launcher, spec: ServiceSpec) -> NotifySocket 
     except SpawnError as error:  # the run goes on; it is only not heard
         log.error("%s is not heard: %s", spec.name, error.cause)
         return None
+
+
+def _write_config(launcher: Launcher, spec: ServiceSpec) -> None:
+    """As it is now: what the run began with is gone with the file. Raises SpawnError."""
+    launcher.write_config(spec, resolve_identity(spec, launcher.abilities.identity))
 
 
 def _restore_limits(

@@ -156,6 +156,7 @@ class LinuxHost:
         run = adopt_run(self._launcher, self._facts.boot_id, spec, record)
         if run is not None:
             run.recover(spec)
+            run.restore_files()
         if run is not None and spec.sockets:
             self._sockets.recover(spec, run.processes())
         return run
@@ -225,7 +226,7 @@ class LinuxHost:
         return self._streams.names()
 
     def remove_streams(self, names: Iterable[str]) -> None:
-        """Delete the FIFOs of these services."""
+        """Delete the FIFOs of these services, and what says whether they have begun."""
         for name in names:
             self._streams.remove(name)
             self._marks.remove(name)
@@ -240,7 +241,6 @@ class LinuxHost:
         self._alarms.close()
         self._sockets.close()
         self._children.foreign.close()
-        self._streams.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()
         if self._own_process is not None:

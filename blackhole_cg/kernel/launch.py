@@ -81,7 +81,7 @@ class Launcher:
             sockets = self.sockets.prepare(spec, prepared.identity)
             prepared.environment.update(_listen_environment(sockets))
             prepare_data_dir(spec, prepared.identity, self.abilities.identity)
-            config_file = write_handed_config(spec, prepared.identity, self.abilities.identity)
+            config_file = self.write_config(spec, prepared.identity)
             if config_file is not None:
                 undo.callback(config_file.unlink, missing_ok=True)
             notify_socket = self.make_notify_socket(spec, prepared.identity)
@@ -109,6 +109,7 @@ class Launcher:
                 limits=limits | promised,
                 read_limits=partial(_read_limits, promised),
                 config_file=config_file,
+                write_config=partial(self.write_config, spec, prepared.identity),
                 changer=self.limit_changer(cgroup),
                 notify_socket=notify_socket,
                 unmark=partial(self.marks.remove, spec.name) if self.marks else bool,
@@ -126,6 +127,10 @@ class Launcher:
             return None
         path = Path(spec.notify_socket)
         return _attempt(spec.name, f"make its notify socket {path}", partial(NotifySocket.bind, path, owner))
+
+    def write_config(self, spec: ServiceSpec, owner: Identity) -> Path | None:
+        """The file by which a run gets its configuration, if it has one. Raises SpawnError."""
+        return write_handed_config(spec, owner, self.abilities.identity)
 
     def rlimit_plan(self, spec: ServiceSpec) -> tuple[Rlimit, ...]:
         """The rlimits to set; with best_effort, no more than can be had."""

@@ -36,43 +36,42 @@ Take = Callable[[bytes, int], None]
 class NotifySocket:
     """A bound socket; messages wait in it until `listen` is called."""
 
-    def __init__(self, path: Path, bound: socket.socket) -> None:
+    def __init__(self, path: Path, owner: Identity) -> None:
         self._path = path
-        self._socket: socket.socket | None = bound
+        self._owner = owner
+        self._sockets = [_bind(path, owner)]  # the last one has the name, those before it have lost it
         self._take: Take | None = None
 
     @classmethod
     def bind(cls, path: Path, owner: Identity) -> NotifySocket:
         """Make the socket, for the service's user alone, in place of an earlier run's. Raises OSError."""
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True)
-            path.parent.chmod(DIRECTORY_MODE)
-        path.unlink(missing_ok=True)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            bound.bind(os.fspath(path))
-            path.chmod(SOCKET_MODE)
-            if (owner.uid, owner.gid) != (os.geteuid(), os.getegid()):
-                os.chown(path, owner.uid, owner.gid)
-        except BaseException:
-            bound.close()
-            raise
-        return cls(path, bound)
+        return cls(path, owner)
+
+    def restore(self) -> None:
+        """Where its name is gone, listen there again; who is connected is still heard. Raises OSError."""
+        if not self._sockets or self._path.exists():
+            return
+        self._sockets.append(_bind(self._path, self._owner))
+        if self._take is not None:
+            self.listen(self._take)
 
     def listen(self, take: Take) -> None:
         """Hand over every message from now on. Needs a running event loop."""
-        if self._socket is not None:
-            self._take = take
-            asyncio.get_running_loop().add_reader(self._socket, self.read)
+        self._take = take
+        for each in self._sockets:
+            asyncio.get_running_loop().add_reader(each, self.read)
 
     def read(self, limit: int = MESSAGES_PER_TURN) -> None:
         """Hand over what waits, up to `limit` messages; the loop calls again for the rest."""
+        for each in tuple(self._sockets):
+            self._read_from(each, limit)
+
+    def _read_from(self, bound: socket.socket, limit: int) -> None:
         for _ in range(limit):
-            if self._socket is None or self._take is None:
+            if bound not in self._sockets or self._take is None:
                 return
             try:
-                received = self._socket.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+                received = bound.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
             except BlockingIOError:
                 return
             message, ancillary, flags, _ = received
@@ -82,13 +81,32 @@ class NotifySocket:
 
     def close(self) -> None:
         """Take no more, and remove the socket. A second call does nothing."""
-        if self._socket is None:
+        if not self._sockets:
             return
-        if self._take is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
-        self._socket = None
+        for each in self._sockets:
+            if self._take is not None:
+                asyncio.get_running_loop().remove_reader(each)
+            each.close()
+        self._sockets = []
         self._path.unlink(missing_ok=True)
+
+
+def _bind(path: Path, owner: Identity) -> socket.socket:
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(DIRECTORY_MODE)
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        bound.bind(os.fspath(path))
+        path.chmod(SOCKET_MODE)
+        if (owner.uid, owner.gid) != (os.geteuid(), os.getegid()):
+            os.chown(path, owner.uid, owner.gid)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -60,5 +61,6 @@ class Question:
 def answer(reply: Callable[[Any], object]) -> None:
     """Be that process: answer what was asked."""
     said = reply(pickle.load(sys.stdin.buffer))
-    with os.fdopen(os.dup(1), "wb") as pipe:
+    # Who asked may have been killed meanwhile: nobody is left to be told of that.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as pipe:
         pickle.dump(said, pipe, pickle.HIGHEST_PROTOCOL)

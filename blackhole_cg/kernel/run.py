@@ -36,6 +36,7 @@ class Birth:
     started_ticks: int
     limits: Mapping[str, LimitState]
     config_file: Path | None
+    write_config: Callable[[], object]  # makes that file again; raises SpawnError
     unmark: Callable[[], object] = bool  # removes what says whether it may have begun
     notify_socket: NotifySocket | None = None
     report: Report | None = None  # None: it has reached exec, and was taken over
@@ -215,6 +216,16 @@ class LinuxRun:
             self._enclosure.recover(keep_cpu_weight=spec.limits.cpu_weight is not None)
         except KernelError as error:
             log.error("%s: %s", spec.name, error)
+
+    def restore_files(self) -> None:
+        """Make again what somebody has deleted of the run's files: its notify socket, its configuration."""
+        try:
+            if self._birth.notify_socket is not None:
+                self._birth.notify_socket.restore()
+            if self._birth.config_file is not None and not self._birth.config_file.exists():
+                self._birth.write_config()
+        except (OSError, SpawnError) as error:
+            log.error("%s: cannot make its files again: %s", self._birth.service, error)
 
     def _show_weight(self, name: str, weight: int) -> None:
         state = show_weight(self._configured.get(name), weight)

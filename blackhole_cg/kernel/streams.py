@@ -29,21 +29,26 @@ class StreamFiles:
         self._directory = directory
         self._proc = proc
         self._pipe_bytes = _largest_pipe(proc)
-        self._nameless: dict[str, int] = {}  # FIFOs in use that are not what has their name, by that name
+        self._readers: dict[str, tuple[int, int, int]] = {}  # who reads what has this name: descriptor, FIFO
 
     def open_reader(self, name: str, stream: Stream, owner: Identity) -> int:
         """A non-blocking descriptor for reading; makes the FIFO and enlarges its buffer. Raises OSError."""
         descriptor = self._open(name, stream, owner, os.O_NONBLOCK)
         with contextlib.suppress(OSError):  # past the user's share of pipe memory: the usual size will do
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
+        self._note_reader(self.path(name, stream), descriptor)
         return descriptor
 
     def open_writer(self, name: str, stream: Stream, owner: Identity) -> int:
-        """A blocking descriptor for the service's own use. Raises OSError."""
-        kept = self._nameless.get(self.path(name, stream))
-        if kept is not None:
-            return os.open(f"{self._proc}/self/fd/{kept}", os.O_RDWR | os.O_CLOEXEC)
-        return self._open(name, stream, owner, 0)
+        """A blocking descriptor for the service's own use, of the FIFO that is read. Raises OSError.
+
+        Whatever has become of its name: another FIFO that has it by now would be read by nobody.
+        """
+        reader = self._find_reader(self.path(name, stream))
+        if reader is None:
+            return self._open(name, stream, owner, 0)
+        descriptor = os.open(f"{self._proc}/self/fd/{reader}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _prepare(descriptor, self.path(name, stream), owner, 0)
 
     def find_lost(self, name: str, pids: Sequence[int]) -> dict[Stream, int]:
         """Non-blocking descriptors of the FIFOs that a service's processes have, and that lost their names.
@@ -62,8 +67,7 @@ class StreamFiles:
             descriptor = _open_fifo(link) if link and not _is_same_file(link, path) else None
             if descriptor is not None:
                 found[stream] = descriptor
-                self._forget_nameless(path)
-                self._nameless[path] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+                self._note_reader(path, descriptor)
         return found
 
     def names(self) -> set[str]:
@@ -77,17 +81,20 @@ class StreamFiles:
         """Delete a service's FIFOs; open descriptors stay valid."""
         for stream in Stream:
             Path(self.path(name, stream)).unlink(missing_ok=True)
-            self._forget_nameless(self.path(name, stream))
+            self._readers.pop(self.path(name, stream), None)
 
-    def close(self) -> None:
-        """Close what is held."""
-        for path in tuple(self._nameless):
-            self._forget_nameless(path)
+    def _note_reader(self, path: str, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        self._readers[path] = (descriptor, found.st_dev, found.st_ino)
 
-    def _forget_nameless(self, path: str) -> None:
-        descriptor = self._nameless.pop(path, None)
-        if descriptor is not None:
-            os.close(descriptor)
+    def _find_reader(self, path: str) -> int | None:
+        """The descriptor, if it has not been closed by its owner: the number may mean another file by now."""
+        descriptor, *fifo = self._readers.get(path, (-1, 0, 0))
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            return None
+        return descriptor if [found.st_dev, found.st_ino] == fifo else None
 
     def path(self, name: str, stream: Stream) -> str:
         """Where a FIFO is."""
@@ -97,17 +104,7 @@ class StreamFiles:
         path = self.path(name, stream)
         made = self._make(path)
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISFIFO(found.st_mode):
-                raise FileExistsError(errno.EEXIST, "exists and is no FIFO", path)
-            if made or (found.st_uid, found.st_gid) != (owner.uid, owner.gid):
-                _give(descriptor, owner, found)
-            os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return _prepare(descriptor, path, owner, flags, made=made)
 
     def _make(self, path: str) -> bool:
         try:
@@ -118,6 +115,21 @@ class StreamFiles:
             self._directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             os.mkfifo(path, FIFO_MODE)
         return True
+
+
+def _prepare(descriptor: int, path: str, owner: Identity, flags: int, *, made: bool = False) -> int:
+    """The descriptor, of a FIFO that is the owner's; closed where it is not. Raises OSError."""
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISFIFO(found.st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is no FIFO", path)
+        if made or (found.st_uid, found.st_gid) != (owner.uid, owner.gid):
+            _give(descriptor, owner, found)
+        os.set_blocking(descriptor, not flags & os.O_NONBLOCK)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _had_path(link: str, path: str) -> bool:

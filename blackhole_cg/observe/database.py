@@ -114,6 +114,7 @@ class Database:
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        self.outbox.close()
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()

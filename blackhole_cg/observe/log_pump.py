@@ -114,6 +114,11 @@ class LogPump:
         """Lines that could not be written to the log file, of `lines_total`."""
         return self.log_file.dropped_total
 
+    @property
+    def run_id(self) -> int:
+        """The run that what is read is attributed to; 0 before the first one."""
+        return self._run_id
+
     def open(self) -> None:
         """Begin to read, and open the log file.
 
@@ -152,6 +157,28 @@ class LogPump:
             channel.descriptor = streams[channel.stream]
             if self._loop is not None:
                 self._loop.add_reader(channel.descriptor, self._read, channel)
+
+    def lost_spool(self) -> LogSpool | None:
+        """The spool, if somebody has deleted its files."""
+        return self._spool if self._spool is not None and self._channels and self._spool.is_lost() else None
+
+    def change_spool(self, spool: LogSpool) -> None:
+        """Take by way of an empty one from now on, with the beginnings of lines that are not complete yet.
+
+        Raises:
+            OSError: these cannot be written; the pump goes on as before, and the new one is not its own.
+        """
+        for channel in self._channels:
+            if channel.spool is not None:
+                count = min(channel.splitter.waiting_bytes, channel.spooled_bytes())
+                spool.streams[channel.stream].carry(channel.spool, count)
+        if self._spool is not None:
+            self._spool.close()
+        self._spool, self._spool_trouble = spool, False
+        for channel in self._channels:
+            channel.spool, channel.gap_at = spool.streams[channel.stream], 0
+            channel.mark = channel.settled()
+        self._commit()
 
     def end_run(self) -> None:
         """Store all that the run has written, its unfinished last lines too; call it once the run is empty.

@@ -89,6 +89,10 @@ class LogSpool:
         """Close every descriptor; what is not settled waits for the next process."""
         self._close()
 
+    def is_lost(self) -> bool:
+        """Whether somebody has deleted one of the files, so that no later process will find it."""
+        return not all(path.exists() for path in self._paths)
+
     def remove(self) -> None:
         """Delete the files: everything is settled."""
         for path in self._paths:
@@ -128,6 +132,11 @@ class SpoolFile:
     def unsettled(self) -> bytes:
         """Everything from the mark on."""
         return os.pread(self._fd, self.end - self.mark.begin, self.mark.begin)
+
+    def carry(self, before: SpoolFile, count: int) -> None:
+        """Begin with the last bytes of another one. Raises OSError."""
+        data = os.pread(before._fd, count, before.end - count)
+        self.end += os.pwrite(self._fd, data, self.end)
 
     def free(self, position: int) -> None:
         """Give back the memory of what is before this position. Raises OSError."""

@@ -6,12 +6,15 @@ no crash comes between an event and the status it led to.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from blackhole_cg.errors import StoreError
+
+RETRY_SECONDS: Final = 1.0
 
 Write = Callable[[Callable[[sqlite3.Connection], None]], None]
 
@@ -34,12 +37,17 @@ class Part(Protocol):
 
 
 class Outbox:
-    """The shares of all stores of one database; `write` does work in a transaction, or raises StoreError."""
+    """The shares of all stores of one database; `write` does work in a transaction, or raises StoreError.
+
+    What could not be stored is tried again by itself, where an event loop runs: until then a crash would
+    lose it, and nothing else may happen for long.
+    """
 
     def __init__(self, write: Write) -> None:
         self._write = write
         self._parts: list[Part] = []
         self._depth = 0
+        self._retry: asyncio.TimerHandle | None = None
 
     def join(self, part: Part) -> None:
         """Take part in every flush from now on."""
@@ -64,10 +72,26 @@ class Outbox:
         except StoreError as error:
             for part in self._parts:
                 part.held(error)
+            self._try_later()
             return error
         for part in self._parts:
             part.written()
         return None
+
+    def close(self) -> None:
+        """Try no more by itself."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _try_later(self) -> None:
+        if self._retry is None:
+            with contextlib.suppress(RuntimeError):  # no event loop runs: whoever writes comes again
+                self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.flush()
 
     def _write_parts(self, connection: sqlite3.Connection) -> None:
         for part in self._parts:

@@ -99,6 +99,9 @@ class Run(Protocol):
     def processes(self) -> list[int]:
         """Every process of the run."""
 
+    def restore_files(self) -> None:
+        """Make again what somebody has deleted of the files that belong to the run."""
+
     async def adjust(self, action: Action) -> None:
         """Freeze the run, reclaim its memory or change its weights. Raises KernelError."""
 

@@ -59,6 +59,14 @@ class EndpointsFile:
             return
         self._written, self._is_broken = text, False
 
+    def restore(self) -> bool:
+        """Write the file again where somebody has deleted it; whether that was so."""
+        if self._written is None or self._path.exists():
+            return False
+        self._written = None
+        self.write()
+        return self._written is not None
+
     def close(self, *, keep: bool) -> None:
         """Write it no more; and take it away, unless the services run on."""
         self._services.watch(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from datetime import UTC, datetime
@@ -36,6 +37,22 @@ class RuntimeLock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {wall_text(datetime.now(UTC))}\n".encode(), 0)
         self._descriptor = descriptor
+
+    def renew(self) -> bool:
+        """Take the lock once more where its file is not there any more; whether that was so.
+
+        Raises:
+            LockHeldError: somebody else has it by now.
+            OSError: the file cannot be made.
+        """
+        before = self._descriptor
+        assert before is not None, "acquire() comes first"
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(before), self._path.stat()):
+                return False
+        self.acquire()
+        os.close(before)
+        return True
 
     def share(self) -> int:
         """Another descriptor that holds the lock: it is given back when both are closed."""

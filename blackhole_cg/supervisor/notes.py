@@ -39,8 +39,11 @@ class Notes:
 
     def instances(self, detail: str) -> None:
         """Something is wrong with the provider of instances; it is about no service in particular."""
-        at_wall = wall_text(self._clock.wall())
-        self._events.append(EventRecord(at_wall, "", 0, "instances", None, None, Reason.UNKNOWN, detail))
+        self._note_general("instances", detail)
+
+    def runtime(self, detail: str) -> None:
+        """Something has happened to the runtime directory."""
+        self._note_general("runtime", detail)
 
     def limits(self, problems: Sequence[LimitProblem], known: Container[str] = ()) -> None:
         """An event for each limit that is not enforced; in the log, one warning for each reason.
@@ -55,6 +58,10 @@ class Notes:
             limits = ", ".join(dict.fromkeys(problem.limit for problem in same))
             services = ", ".join(dict.fromkeys(problem.service for problem in same))
             _log.warning("not enforced: %s (%s) of %s", limits, reason, services)
+
+    def _note_general(self, kind: str, detail: str) -> None:
+        at_wall = wall_text(self._clock.wall())
+        self._events.append(EventRecord(at_wall, "", 0, kind, None, None, Reason.UNKNOWN, detail))
 
     def _note(self, service: str, kind: str, detail: str, reason: Reason = Reason.UNKNOWN) -> None:
         at_wall, run_id = wall_text(self._clock.wall()), self._run_id_of(service)

@@ -64,6 +64,28 @@ class Outputs:
             _log.warning("%s: its FIFOs were deleted; they are read through process %d", spec.name, run.pid)
             self.pumps[spec.name].read_from(streams)
 
+    def run_ids(self) -> dict[str, int]:
+        """The newest run of each service that anything was read of, also where the state does not know it."""
+        return {name: pump.run_id for name, pump in self.pumps.items()}
+
+    def restore_spools(self) -> int:
+        """Make again those that somebody has deleted; how many those were. Raises OSError."""
+        count = 0
+        for name, pump in self.pumps.items():
+            if (lost := pump.lost_spool()) is None:
+                continue
+            lost.remove()  # of three files some may be left: the new ones begin empty
+            spool = LogSpool(self._paths.spool_dir, name, self._host.facts.boot_id)
+            try:
+                pump.change_spool(spool)
+            except OSError:
+                spool.remove()
+                spool.close()
+                raise
+            self._spools[name] = spool
+            count += 1
+        return count
+
     def open_removed(self) -> None:
         """Read on what services write that are not configured any more, and what they have left."""
         left = self._host.stream_names() | LogSpool.names(self._paths.spool_dir)

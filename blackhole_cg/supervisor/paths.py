@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+RUNTIME_MODE: Final = 0o711
+"""Services may pass through the runtime directory, not list it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Paths:
         }
 
     def make(self) -> None:
-        """Create the directories. Services may pass through the runtime directory, not list it."""
-        for path, mode in ((self.runtime_dir, 0o711), (self.state_dir, 0o700), (self.log_dir, 0o750)):
+        """Create the directories."""
+        for path, mode in ((self.runtime_dir, RUNTIME_MODE), (self.state_dir, 0o700), (self.log_dir, 0o750)):
             if not path.is_dir():
                 path.mkdir(parents=True, exist_ok=True)
                 path.chmod(mode)

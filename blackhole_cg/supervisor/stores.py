@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +50,13 @@ class Stores:
         """Store in one transaction what is noted within."""
         return self._database.outbox.together()
 
-    def begin(self, boot_id: str) -> Memory:
-        """What an earlier supervisor left, with the last number of a run of each service, however known."""
+    def begin(self, boot_id: str, known: Mapping[str, int]) -> Memory:
+        """What an earlier supervisor left, with the last number of a run of each service, however known.
+
+        `known` are numbers from elsewhere: on a full disk a run begins without being stored.
+        """
         memory = self.states.begin(boot_id)
-        numbers = Counter(memory.run_ids)
+        numbers = Counter(memory.run_ids) | Counter(known)
         with suppress(StoreError):  # told already
             numbers |= Counter(self.events.newest_run_ids())
         return replace(memory, run_ids=numbers)

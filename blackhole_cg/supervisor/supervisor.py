@@ -39,13 +39,13 @@ from blackhole_cg.supervisor.applied import Source
 from blackhole_cg.supervisor.carry_on import services_to_start
 from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, begin_with
-from blackhole_cg.supervisor.lock import RuntimeLock
 from blackhole_cg.supervisor.notes import Notes
 from blackhole_cg.supervisor.outputs import Outputs
 from blackhole_cg.supervisor.paths import Paths, default_paths
 from blackhole_cg.supervisor.reconcile import Applied
 from blackhole_cg.supervisor.reload import Configuration, Parts, check_isolation
 from blackhole_cg.supervisor.report import Reporter
+from blackhole_cg.supervisor.runtime_directory import Contents, RuntimeDirectory
 from blackhole_cg.supervisor.services import Services, Surroundings
 from blackhole_cg.supervisor.steering import Beginning, Steering, read_beginning
 from blackhole_cg.supervisor.stores import Stores
@@ -130,10 +130,9 @@ class Supervisor:
 
     async def _open(self) -> None:
         clock = loop_clock()
-        self.paths.make()
-        self._lock = RuntimeLock(self.paths.lock)
-        self._lock.acquire(self.inherited.take(LOCK))
-        self._stack.callback(self._lock.release)
+        self._directory = RuntimeDirectory(self.paths)
+        self._directory.claim(self.inherited.take(LOCK))
+        self._stack.callback(self._directory.lock.release)
         self._host.open()
         self._stack.callback(self._host.close)
         await self._host.commands.clear()
@@ -143,7 +142,7 @@ class Supervisor:
         self._stores = self.make_stores(self.paths.database, clock, self.tally.note)
         self._stack.callback(self._stores.close)
         self.events = self._stores.events
-        self._notes = Notes(self.events, clock, self._run_id_of)
+        self._notes = Notes(self.events, clock, lambda name: self.services.runners[name].status.run_id)
         self.outputs = Outputs(self._host, self.paths, self._console, self._notes.log)
         self._stack.callback(self.outputs.close)
         self.watching = Watching(self._host, clock.now, self._notes.rule)
@@ -171,6 +170,9 @@ class Supervisor:
         await metrics.open()
         endpoints.write()
         self._stack.push_async_callback(metrics.close)
+        contents = Contents(self._server, self.outputs, self.services, endpoints, self._notes.runtime)
+        self._directory.guard(contents)
+        self._stack.push_async_callback(self._directory.leave)
         feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
         settle_memory()
@@ -185,7 +187,7 @@ class Supervisor:
 
     async def _carry_on(self) -> None:
         """Number runs on, and take over what an earlier supervisor left running."""
-        memory = self._stores.begin(self._host.facts.boot_id)
+        memory = self._stores.begin(self._host.facts.boot_id, self.outputs.run_ids())
         for name in memory.run_ids.keys() & self.services.runners.keys():
             self.services.runners[name].continue_from(ServiceStatus(run_id=memory.run_ids[name]))
         self._adopted = await self.services.take_over(memory, self.outputs)
@@ -334,7 +336,7 @@ class Supervisor:
 
     def share(self) -> dict[str, int]:
         """By name, descriptors that the next program in this process needs, for the caller to close."""
-        own = {LOCK: self._lock.share(), CONTROL_SOCKET: self._server.share()}
+        own = {LOCK: self._directory.lock.share(), CONTROL_SOCKET: self._server.share()}
         return {**own, **self._host.sockets.handed_over()}
 
     def kill(self) -> None:
@@ -392,6 +394,3 @@ class Supervisor:
         self._steering.note(runner)
         self.watching.note(runner)
         self.on_change()
-
-    def _run_id_of(self, name: str) -> int:
-        return self.services.runners[name].status.run_id

@@ -55,9 +55,10 @@ def adopt_runs(
     for name, runner in runners.items():
         status, record = memory.statuses.get(name), memory.runs.get(name)
         spec = with_port(runner.spec, runner.tcp_port)
-        is_lost = record is None and (status is None or status.state in LIVE_STATES)
+        is_newer = status is not None and runner.status.run_id > status.run_id  # begun on a full disk
+        is_lost = is_newer or (record is None and (status is None or status.state in LIVE_STATES))
         if is_lost and not host.is_held(name):
-            record = host.identify(spec, runner.status.run_id or 1)
+            record = host.identify(spec, runner.status.run_id or 1) or record
         run = host.adopt(spec, record) if record else None
         if run is not None and record is not None:
             outputs.rejoin(runner.spec, run)
@@ -84,7 +85,10 @@ async def settle_rest(
             await _clear(host, name, "its main process is gone")
             # Only now: what was killed empties its mark no more. A run is stored before it may begin.
             never_began = name not in memory.runs or host.is_held(name)
-            _resume(runner, memory.statuses[name], never_began=never_began)
+            status = memory.statuses[name]
+            # A run that began on a full disk is not stored; its number is not given again all the same.
+            status = replace(status, run_id=max(status.run_id, runner.status.run_id))
+            _resume(runner, status, never_began=never_began)
     # Once the last process has it closed and nobody reads, what is in a FIFO is gone.
     outputs.open_removed()
     await asyncio.gather(*(_end_removed(host, name) for name in memory.runs.keys() - runners.keys()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,28 @@ def test_fifos_are_made_once_and_found_again(tmp_path: Path) -> None:
     streams.remove("web")
     streams.remove("web")
     assert list((tmp_path / "fifo").iterdir()) == []
+
+
+def test_a_writer_is_of_the_fifo_that_is_read_whatever_has_its_name(tmp_path: Path) -> None:
+    streams = StreamFiles(tmp_path / "fifo")
+    reader = streams.open_reader("web", Stream.STDOUT, OWN)
+    for name_is_taken in (False, True):
+        shutil.rmtree(tmp_path / "fifo")
+        if name_is_taken:
+            (tmp_path / "fifo").mkdir()
+            os.mkfifo(tmp_path / "fifo" / "web.stdout")
+        writer = streams.open_writer("web", Stream.STDOUT, OWN)
+        assert os.get_blocking(writer) and not os.get_inheritable(writer)
+        os.write(writer, b"read")
+        assert os.read(reader, 10) == b"read"
+        os.close(writer)
+        (tmp_path / "fifo").mkdir(exist_ok=True)
+    os.close(reader)
+    other = os.open(tmp_path, os.O_RDONLY)  # it may get the reader's number
+    writer = streams.open_writer("web", Stream.STDOUT, OWN)
+    assert os.path.samestat(os.fstat(writer), (tmp_path / "fifo" / "web.stdout").stat())
+    for descriptor in (writer, other):
+        os.close(descriptor)
 
 
 def test_neither_files_nor_links_pass_for_a_fifo(tmp_path: Path) -> None:

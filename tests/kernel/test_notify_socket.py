@@ -53,6 +53,32 @@ def fill(client: socket.socket, at_least: int) -> int:
     return sent
 
 
+def test_a_socket_whose_name_was_deleted_hears_by_the_name_and_on_the_old_connection(tmp_path):
+    async def main(bound, client):
+        heard: Heard = []
+        both = asyncio.Event()
+
+        def take(message: bytes, sender: int) -> None:
+            heard.append(message)
+            if len(heard) == 2:
+                both.set()
+
+        bound.listen(take)
+        bound.restore()  # nothing is lost yet
+        (tmp_path / "notify" / "web").unlink()
+        (tmp_path / "notify").rmdir()
+        bound.restore()
+        client.send(b"connected")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.sendto(b"by the name", str(tmp_path / "notify" / "web"))
+        await asyncio.wait_for(both.wait(), 30)
+        assert sorted(heard) == [b"by the name", b"connected"]
+        bound.close()
+        assert not (tmp_path / "notify" / "web").exists()
+
+    asyncio.run(with_socket(tmp_path, main))
+
+
 def test_messages_wait_and_are_handed_over_with_their_sender(tmp_path):
     async def main(bound, client):
         client.send(b"READY=1")

@@ -226,6 +226,23 @@ def test_a_database_that_cannot_be_written_holds_events_back(path: Path) -> None
     assert troubles[1:] == [None]
 
 
+def test_what_could_not_be_stored_is_tried_again_though_nothing_else_happens(path: Path) -> None:
+    async def main() -> None:
+        store = EventStore(Database(path))
+        store.append(event("before"))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.append(event("meanwhile"))
+            assert stored(path) == [(1, "before")]
+            other.execute("ROLLBACK")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while store.backlog_size:  # noqa: ASYNC110  (nothing tells of it)
+                await asyncio.sleep(0.05)
+        assert stored(path) == [(1, "before"), (2, "meanwhile")]
+
+    asyncio.run(main())
+
+
 def test_a_full_disk_holds_events_back_and_an_old_backlog_is_bounded(path: Path) -> None:
     code = """
 import resource, sys

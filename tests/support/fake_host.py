@@ -137,6 +137,9 @@ class FakeRun:
     def processes(self) -> list[int]:
         return [self.pid]
 
+    def restore_files(self) -> None:
+        """There are none."""
+
     async def adjust(self, action: Action) -> None:
         self.adjusted.append(action)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import sqlite3
 import subprocess
 
 import pytest
 
 from tests.support.configs import SLEEP, config
+from tests.support.live import alive, crash
+from tests.support.waiting import eventually
 
 CALLS = "pwrite64,write,fdatasync,fsync,sendto,sendmsg"
 
@@ -43,3 +48,23 @@ def test_a_command_is_answered_after_its_one_sync_and_not_before(supervise, tmp_
 def find(lines: list[str], pattern: str) -> list[int]:
     """Which lines match."""
     return [number for number, line in enumerate(lines) if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize("survives", [True, False], ids=["it-lives-on", "it-ends-too"])
+def test_a_run_that_could_not_be_stored_is_neither_killed_nor_is_its_number_given_again(supervise, survives):
+    live = supervise(config({"web": {**SLEEP, "restart": {"initial_delay": "10ms"}}}))
+    with sqlite3.connect(live.state_dir / "state.db", isolation_level=None) as nobody_writes:
+        nobody_writes.execute("BEGIN IMMEDIATE")
+        os.kill(live.status("web")["pid"], signal.SIGKILL)
+        eventually(lambda: live.status("web")["run_id"] == 2, "it runs again, which is not stored")
+        pid = live.until("web", "running")["pid"]
+        crash(live)
+        if not survives:
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not alive(pid), "it has ended")
+    nobody_writes.close()
+    live.start().ready()
+    after = eventually(lambda: (info := live.status("web"))["state"] == "running" and info, "it runs")
+    assert (after["run_id"], after["pid"] == pid) == ((2, True) if survives else (3, False))
+    assert live.interrupt() == 0
+    assert live.leftovers() == []
