@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.everything import Counts, judge, render
+from tests.everything import Counts, beside_the_host, judge, render
 
 JUNIT = """\
 <testsuites><testsuite tests="6" failures="1" errors="1" skipped="2">
@@ -25,6 +25,10 @@ def test_a_run_that_failed_without_saying_so_is_a_failure(tmp_path: Path) -> Non
     assert judge(report, 124) == Counts(failed=1, note="ended with 124 and left no report")
     report.write_text('<testsuite tests="1" failures="0" errors="0" skipped="0"/>')
     assert judge(report, 3) == Counts(1, 1, note="ended with 3")
+
+
+def test_a_small_host_runs_one_vm_at_a_time_beside_its_own_tests() -> None:
+    assert [beside_the_host(cores) for cores in (1, 2, 4, 6, 8)] == [1, 1, 1, 2, 3]
 
 
 def test_the_table_says_why_tests_were_skipped() -> None:
