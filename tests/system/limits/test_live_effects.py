@@ -100,11 +100,12 @@ def test_the_weight_and_the_bounds_of_a_disk_change_what_a_live_run_gets(limited
     live = limited(services(100))
     pids = {name: info["pid"] for name, info in live.services().items()}
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
-    assert 0.7 <= heavy / light <= 1.4, (light, heavy)
+    before = heavy / light  # about 1, on a machine with nothing else to do
+    assert 0.5 <= before <= 2, (light, heavy)
     reload(live, services(1000))
     assert [held(live, "heavy", file) for file in ("io.weight", "io.bfq.weight")] == ["default 1000"] * 2
     light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
-    assert heavy / light >= 1.8, (light, heavy)  # how far it goes is what test_io measures
+    assert heavy / light >= 1.25 * before, (light, heavy, before)  # how far it goes is what test_io measures
     reload(live, services(1000, io_max={bfq.number: {"riops": 20, "wbps": "3M"}}))
     assert held(live, "heavy", "io.max") == f"{bfq.number} rbps=max wbps={3 * MIB} riops=20 wiops=max"
     (bounded,) = grown(live, bfq, ("heavy", "rios"))
