@@ -109,7 +109,7 @@ def live() -> Iterator[Live]:
     with tempfile.TemporaryDirectory(prefix="bh-test-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # every user must reach its data_dir
-        live = Live(directory, config(services, isolation="required"))
+        live = Live(directory, config(services, isolation="required", resource_limits={}))
         try:
             yield live.start(UNTIDY).ready()
         finally:
