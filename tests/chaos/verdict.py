@@ -32,7 +32,8 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
             yield f"{name} is {info['state']}, not {' or '.join(sorted(words))}: {info['last_error']}"
         if name in ENDLESS and info["desired"] != "up":
             yield f"{name} is wanted {info['desired']}"
-    memory = states["writer"]["limits"]["memory_max"]["requested"]
+    # A service that has not begun yet has no limits to show.
+    memory = states["writer"]["limits"].get("memory_max", {}).get("requested")
     if memory not in world.memory:
         yield f"writer's memory limit is {memory}, acknowledged was {world.memory}"
     if states["web"]["health"] != "healthy":
