@@ -96,7 +96,9 @@ def run_command(**options: Any) -> None:
     from blackhole_cg.cli.logging_setup import set_up_logging
     from blackhole_cg.kernel.config_process import ConfigProcess
     from blackhole_cg.kernel.inherited import Inheritance
+    from blackhole_cg.kernel.own_process import defer_collection
 
+    defer_collection()
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
@@ -192,7 +194,7 @@ async def _serve(
     supervisor.on_change = reports.changed
 
     def announce() -> None:
-        infos = [info.to_json() for info in supervisor.all_services()]
+        infos = [info.to_json() for info in supervisor.all_services(measured=False)]
         runtime_dir = None if options.runtime_dir is None else str(options.runtime_dir)
         console.note("\n".join(render_banner(infos, runtime_dir, Screen(width=screen.width))))
         reports.ready()

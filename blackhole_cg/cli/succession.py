@@ -113,5 +113,4 @@ class Succession:
         """The supervisor is open: what ran before runs on."""
         if self._handed.version is not None:
             self._reports.upgraded()
-        infos = self._supervisor.all_services()
-        self._handed.confirm({info.name: info.pid for info in infos if info.pid is not None})
+        self._handed.confirm(self._supervisor.services.pids())

@@ -122,6 +122,11 @@ class OwnProcess:
         prctl.set_child_subreaper(self._subreaper_before)
 
 
+def defer_collection() -> None:
+    """Let the garbage collector wait until `settle_memory`: nearly all of what a start makes stays."""
+    gc.disable()
+
+
 def settle_memory() -> None:
     """Take what exists by now, which lives as long as we do, out of the garbage collector's rounds.
 
@@ -129,6 +134,7 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def caught_signals() -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import subprocess
@@ -60,6 +61,7 @@ class Question:
 
 def answer(reply: Callable[[Any], object]) -> None:
     """Be that process: answer what was asked."""
+    gc.disable()  # it ends before there is anything to gain
     said = reply(pickle.load(sys.stdin.buffer))
     # Who asked may have been killed meanwhile: nobody is left to be told of that.
     with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as pipe:

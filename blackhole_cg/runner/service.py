@@ -137,8 +137,9 @@ class ServiceRunner:
             problems = await run.change_limits(self.spec, force)
         if self._going_on() is not run:
             return ()
-        self.last_limits = run.limits
-        self._remember_run()
+        if self.last_limits != run.limits:
+            self.last_limits = run.limits
+            self._remember_run()
         return problems
 
     def continue_from(self, status: ServiceStatus) -> None:

@@ -45,7 +45,7 @@ class AppliedConfigurations:
 
     def keep(self, spec: SupervisorSpec, how: str, source: str | None) -> None:
         """Keep one, unless it is the one that holds already."""
-        if spec == (self._latest or self._newest()):
+        if self._history.ends_with(spec) if self._latest is None else spec == self._latest:
             self._latest = spec
             return
         try:
@@ -53,13 +53,6 @@ class AppliedConfigurations:
             self._latest = spec
         except StoreError as error:
             _log.error("%s: it cannot be returned to", error)
-
-    def _newest(self) -> SupervisorSpec | None:
-        entries = self._history.entries()
-        try:
-            return self._history.load(entries[-1].number) if entries else None
-        except StoreError:
-            return None
 
     def before(self, number: int | None) -> tuple[int, SupervisorSpec]:
         """The one with this number, or the one before the newest. Raises OperationError."""

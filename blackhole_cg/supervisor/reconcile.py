@@ -199,13 +199,15 @@ class Reconciler:
             if name not in self.spec.services:
                 continue
             runner = self._services.runners[name]
+            before = runner.last_limits
             found = await runner.change_limits(force)
             problems += found
             for problem in found:
                 _log.error("%s", problem, extra={"service": name})
             if not found:
                 self._unlimited.discard(name)
-            self._installer.limits_changed(runner)
+            if runner.last_limits != before:
+                self._installer.limits_changed(runner)
         return problems
 
     async def _restart(self, names: Iterable[str], coming: Set[str], after: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from blackhole_cg.core.facts import LimitState, ServiceInfo
 from blackhole_cg.core.ports import PORT_MARK, with_port
@@ -15,6 +15,13 @@ from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Sockets
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.throttling import say_throttled
+
+_UNKNOWN_USAGE: Final[Mapping[str, float | int | None]] = {
+    "cpu_percent": None,
+    "memory_bytes": None,
+    "pids": None,
+    "cpu_seconds": None,
+}
 
 
 class Counters(Protocol):
@@ -47,8 +54,8 @@ class Reporter:
         self._is_held_back = is_held_back
         self._cpu_readings: dict[str, tuple[int, float, float]] = {}  # name -> run_id, now, cpu_seconds
 
-    def info(self, runner: ServiceRunner) -> ServiceInfo:
-        """Everything there is to tell about a service now."""
+    def info(self, runner: ServiceRunner, measured: bool = True) -> ServiceInfo:
+        """Everything there is to tell about a service now; what it uses only if that is `measured`."""
         status, spec, run = runner.status, runner.spec, runner.run
         now = self._clock.now()
         taken_over = self._adopted_run(runner)
@@ -72,7 +79,7 @@ class Reporter:
             sockets=self._held(runner),
             instance_of=spec.instance_of,
             limits=self._limits(runner),
-            usage=self._usage(runner, now),
+            usage=self._usage(runner, now) if measured else _UNKNOWN_USAGE,
             last_exit=_last_exit(runner),
             last_error=status.last_error,
             status_text=runner.notify_watch.status_text,
@@ -119,10 +126,10 @@ class Reporter:
         counters = self._counters[name]
         return {"lines_total": counters.lines_total, "dropped_total": counters.dropped_total}
 
-    def _usage(self, runner: ServiceRunner, now: float) -> dict[str, float | int | None]:
+    def _usage(self, runner: ServiceRunner, now: float) -> Mapping[str, float | int | None]:
         """CPU percent is the mean since the reading before this one, or since the start of the run."""
         if runner.run is None or runner.status.started_at is None:
-            return {"cpu_percent": None, "memory_bytes": None, "pids": None, "cpu_seconds": None}
+            return _UNKNOWN_USAGE
         usage = runner.run.usage()
         percent: float | None = None
         if usage.cpu_seconds is not None:

@@ -114,6 +114,11 @@ class Services:
         release_sockets(self.runners, host, memory)
         return adopted
 
+    def pids(self) -> dict[str, int]:
+        """The main process of each service that has one."""
+        found = ((name, runner.status.pid) for name, runner in self.runners.items())
+        return {name: pid for name, pid in found if pid is not None}
+
     def watch(self, changed: Callable[[], None] | None) -> None:
         """Tell whoever tells others where services are of every change; None tells nobody any more."""
         self._watcher = changed

@@ -297,9 +297,9 @@ class Supervisor:
         """Everything there is to tell about a service. Raises UnknownServiceError."""
         return self._reporter.info(self.services.runner(name))
 
-    def all_services(self) -> list[ServiceInfo]:
-        """Every configured service, in start order."""
-        return [self._reporter.info(runner) for runner in self.services.runners.values()]
+    def all_services(self, *, measured: bool = True) -> list[ServiceInfo]:
+        """Every configured service, in start order; what they use is asked of the kernel if `measured`."""
+        return [self._reporter.info(runner, measured) for runner in self.services.runners.values()]
 
     def enabled_states(self) -> list[State]:
         """The states of the enabled services, in start order."""

@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import posixpath
-from dataclasses import asdict, replace
-from typing import Final
+from dataclasses import is_dataclass, replace
+from typing import Any, Final
 
 from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.checks import can_be_healthy
@@ -319,9 +319,18 @@ def _hash(spec: ServiceSpec, go_limit: str | None) -> str:
 
     Of the limits these are the rlimits; and what is told to Go follows from the others.
     """
-    facts = {name: value for name, value in asdict(spec).items() if name not in _NOT_HASHED}
+    facts = {name: value for name, value in _plain(spec).items() if name not in _NOT_HASHED}
     facts["limits"] = facts["limits"]["rlimits"]
     environment = facts["environment"]
     if go_limit is not None and environment.get(_GO_LIMIT) == go_limit:
         facts["environment"] = {name: text for name, text in environment.items() if name != _GO_LIMIT}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """As asdict, without its deep copies: these took most of the time of a large configuration."""
+    if is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
