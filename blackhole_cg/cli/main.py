@@ -47,6 +47,7 @@ COMMANDS: Final = {
     "top": "top",
     "metrics": "metrics",
     "cgroups": "cgroups",
+    "doctor": "doctor",
 }
 """Command -> its module in this package, where it is found by its own name plus "_command"."""
 

@@ -39,7 +39,8 @@ class ControlClient:
     """
 
     def __init__(self, runtime_dir: str | Path) -> None:
-        self._socket_path = str(Path(runtime_dir) / SOCKET_NAME)
+        self.runtime_dir = Path(runtime_dir)
+        self._socket_path = str(self.runtime_dir / SOCKET_NAME)
         self.while_waiting: Callable[[], None] | None = None  # called until a configuration is applied
 
     def services(self) -> list[JsonObject]:
