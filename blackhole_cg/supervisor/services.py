@@ -73,6 +73,7 @@ class Services:
     def __init__(self, spec: SupervisorSpec, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._watcher: Callable[[], None] | None = None
+        self.occupied: set[str] = set()  # by processes that an earlier supervisor left and nobody remembers
         note = partial(self._note, "port")
         self.ports = Ports(spec, surroundings.host, surroundings.states, note)
         self.topology = build_topology(spec.services)
@@ -109,7 +110,7 @@ class Services:
         self.ports.restore(memory, host.facts.boot_id, self.runners)
         with self._surroundings.together():
             adopted = adopt_runs(self.runners, host, memory, clock, outputs)
-        await settle_rest(self.runners, host, memory, outputs, adopted)
+        self.occupied = await settle_rest(self.runners, host, memory, outputs, adopted)
         self.ports.settle(self.runners)
         release_sockets(self.runners, host, memory)
         return adopted

@@ -215,7 +215,7 @@ class Supervisor:
         if not names:
             asked = services_to_start(self.services, self._remembered)
             # What an earlier supervisor kept running, or was told to start, is not ours to give up.
-            undo = not (self._adopted or self._remembered)
+            undo = not (self._adopted or self._remembered or self.services.occupied)
             self._remembered.clear()  # that was the start in which it mattered
         await self.services.operations.start(asked, again=bool(names), undo=undo)
         self._stores.states.confirm()

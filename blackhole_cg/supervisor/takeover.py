@@ -73,11 +73,12 @@ async def settle_rest(
     memory: Memory,
     outputs: Outputs,
     adopted: Container[str],
-) -> None:
+) -> set[str]:
     """Give all others the status they had, and end what of theirs still runs.
 
     A run that ended while nobody watched has ended in an unknown way, and its policy decides; what it left
-    in its cgroup is killed first.
+    in its cgroup is killed first. Returned are the services in whose cgroups somebody runs whom nobody
+    remembers.
     """
     memory = _of_this_boot(memory, host)
     for name, runner in runners.items():
@@ -94,8 +95,10 @@ async def settle_rest(
     await asyncio.gather(*(_end_removed(host, name) for name in memory.runs.keys() - runners.keys()))
     outputs.discard_removed()
     live = {name for name, runner in runners.items() if name in adopted or name in memory.statuses}
-    for name, pids in host.cgroups(known=live).items():
+    found = host.cgroups(known=live)
+    for name, pids in found.items():
         await _leave_alone(host, name, pids, is_service=name in runners)
+    return {name for name, pids in found.items() if pids and name in runners}
 
 
 def _of_this_boot(memory: Memory, host: Host) -> Memory:

@@ -117,8 +117,9 @@ def test_services_go_on_where_everything_was_forgotten(supervise):
     assert live.leftovers() == []
 
 
-def test_where_it_cannot_be_told_who_the_main_process_is_nothing_is_killed_nor_started(supervise):
-    live = supervise(config({"db": SLEEP, "web": shell("(setsid sleep 1000 &) ; exec sleep 1000")}))
+@pytest.mark.parametrize("others", [{"db": SLEEP}, {}], ids=["beside another", "alone"])
+def test_where_it_cannot_be_told_who_the_main_process_is_nothing_is_killed_nor_started(supervise, others):
+    live = supervise(config({**others, "web": shell("(setsid sleep 1000 &) ; exec sleep 1000")}))
     pid = live.status("web")["pid"]
     procs = live.cgroup_root / "web" / "cgroup.procs"
     before = eventually(lambda: len(found := procs.read_text().split()) == 2 and found, "both are there")
