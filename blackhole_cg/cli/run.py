@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import dataclass, fields, replace
@@ -91,14 +92,10 @@ def run_command(**options: Any) -> None:
       blackhole-cg run --config blackhole.yaml
       blackhole-cg run --isolation best_effort    where limits are missing
     """
-    import asyncio
-
-    from blackhole_cg.cli.logging_setup import set_up_logging
     from blackhole_cg.kernel.config_process import ConfigProcess
     from blackhole_cg.kernel.inherited import Inheritance
-    from blackhole_cg.kernel.own_process import defer_collection
 
-    defer_collection()
+    gc.disable()  # until everything runs: nearly all that a start makes stays
     chosen = RunOptions(**options)
     if chosen.cgroup_root is None:
         enter_scope()
@@ -106,6 +103,10 @@ def run_command(**options: Any) -> None:
     paths = choose_paths(chosen)
     loader = ConfigProcess(chosen.config_file, paths.runtime_dir)
     import_module("blackhole_cg.cli.succession")  # takes as long as the configuration, beside it
+    import asyncio
+
+    from blackhole_cg.cli.logging_setup import set_up_logging
+
     handed = _take_handed(inherited)
     with handed.told_of_failure():
         spec = override(loader.result(), chosen)
@@ -122,7 +123,7 @@ def enter_scope() -> None:
     """Where systemd manages the cgroups and has given us none, begin again in a delegated scope."""
     from blackhole_cg.kernel.delegation import find_manager, scope_command
     from blackhole_cg.kernel.facts import find_cgroup_place
-    from blackhole_cg.kernel.own_process import own_command
+    from blackhole_cg.kernel.own_command import own_command
 
     manager = find_manager(os.environ, os.geteuid())
     again = own_command(*sys.argv[1:])

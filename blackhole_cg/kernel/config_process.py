@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.errors import ConfigError, Diagnostic
 from blackhole_cg.kernel.question import Question, answer
-from blackhole_cg.kernel.resident import RESIDENT, Resident, answer_all
 from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
+
+if TYPE_CHECKING:  # a start waits for this process: it is begun before anything else is imported
+    from blackhole_cg.core.spec import SupervisorSpec
 
 IDLE_SECONDS: Final = 15.0
 """How long a process that reads is kept for the next list of instances."""
 
-_Said = tuple[SupervisorSpec, Snapshot] | list[Diagnostic]
+_Said: TypeAlias = "tuple[SupervisorSpec, Snapshot] | list[Diagnostic]"
 
 
 class ConfigProcess:
@@ -72,6 +73,8 @@ class ResidentConfigProcess:
     """Reads a configuration again and again: instances may come and go faster than a process begins."""
 
     def __init__(self, runtime_dir: Path) -> None:
+        from blackhole_cg.kernel.resident import Resident
+
         self._runtime_dir = str(runtime_dir)
         self._resident = Resident(__name__, "load the configuration", IDLE_SECONDS)
 
@@ -114,7 +117,9 @@ def reply(asked: tuple[str, str, tuple[dict[str, Any], ...], Snapshot]) -> _Said
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == [RESIDENT]:
+    if sys.argv[1:]:
+        from blackhole_cg.kernel.resident import answer_all
+
         answer_all(reply)
     else:
         answer(reply)

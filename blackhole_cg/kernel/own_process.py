@@ -7,7 +7,6 @@ import gc
 import os
 import resource
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,34 +22,6 @@ from blackhole_cg.kernel.reserved_signals import unignore_reserved_signals
 from blackhole_cg.kernel.rlimits import RlimitBounds
 
 PROCESS_NAME: Final = "blackhole-cg"
-
-_RUN_MODULE: Final = (
-    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
-    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-)
-
-
-def python_command(module: str, *arguments: str) -> list[str]:
-    """A command that runs a module of this very package with this interpreter.
-
-    -P: with `python -m` alone Python would import from the current directory first, whoever's that is.
-    """
-    place = str(Path(__file__).parents[2])
-    return [sys.executable, "-P", "-c", _RUN_MODULE, place, module, *arguments]
-
-
-def own_command(*arguments: str) -> list[str]:
-    """A command that runs this very program again, by the name by which it was started.
-
-    An installation switches that name to a newer version, beside the one that runs; a module is found where
-    this package is.
-    """
-    main = sys.modules["__main__"].__spec__
-    if main is not None:  # python -m
-        return python_command(main.name, *arguments)
-    program = Path(sys.argv[0]).absolute()
-    interpreter = [sys.executable] if program.is_file() and not os.access(program, os.X_OK) else []
-    return [*interpreter, str(program), *arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +91,6 @@ class OwnProcess:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.nofile_before)
         prctl.set_name(self._name_before)
         prctl.set_child_subreaper(self._subreaper_before)
-
-
-def defer_collection() -> None:
-    """Let the garbage collector wait until `settle_memory`: nearly all of what a start makes stays."""
-    gc.disable()
 
 
 def settle_memory() -> None:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import IO, Any, cast
 
 from blackhole_cg.errors import BlackholeError
-from blackhole_cg.kernel.child_output import read_output
-from blackhole_cg.kernel.own_process import python_command
+from blackhole_cg.kernel.own_command import python_command
 
 
 class Question:
@@ -49,6 +48,9 @@ class Question:
         Raises:
             BlackholeError: the process has died.
         """
+        # Here: it imports asyncio, and the process that answers needs none, nor does whoever asks at a start.
+        from blackhole_cg.kernel.child_output import read_output
+
         return self._conclude(await read_output(self._child))
 
     def _conclude(self, text: bytes) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from blackhole_cg.errors import BlackholeError
-from blackhole_cg.kernel.own_process import python_command
+from blackhole_cg.kernel.own_command import python_command
 
 RESIDENT: Final = "resident"
 """The argument of a module that is to answer many questions."""

@@ -18,7 +18,7 @@ from blackhole_cg import __version__
 from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel.child_output import read_output
 from blackhole_cg.kernel.inherited import laid_out
-from blackhole_cg.kernel.own_process import own_command
+from blackhole_cg.kernel.own_command import own_command
 
 PROTOCOL: Final = 1
 """How one version hands over to another: the names of the descriptors, and what the check answers."""

@@ -12,7 +12,7 @@ import pytest
 
 from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel import successor
-from blackhole_cg.kernel.own_process import own_command, python_command
+from blackhole_cg.kernel.own_command import own_command, python_command
 from blackhole_cg.kernel.successor import PROTOCOL, Successor, render_answer
 
 DIRECTORIES = {"runtime_dir": "/run/x", "state_dir": "/var/lib/x"}
