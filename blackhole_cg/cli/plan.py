@@ -49,6 +49,9 @@ def plan_command(config_file: Path, as_json: bool, client: ControlClient) -> Non
         click.echo(f"{name}: {_SAID[change['change']]}", color=screen.colour)
         for line in _details(change):
             click.echo(f"  {line}")
+    for group, names in plan.get("surge", {}).items():
+        name = screen.paint(group, "bold")
+        click.echo(f"{name}: {', '.join(names)} in addition while it is replaced", color=screen.colour)
     for line in render_rest(plan):
         click.echo(line)
 

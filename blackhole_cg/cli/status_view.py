@@ -41,10 +41,13 @@ def render_overview(services: Sequence[Info], screen: Screen) -> list[str]:
 def render_rollout(rollout: Info) -> str:
     """How far a rolling change is, or what became of it."""
     group, reason = printable(rollout["group"]), printable(rollout["reason"] or "")
+    names = ", ".join(map(printable, rollout.get("surge", ())))
+    surge = f", with {names} in addition" if names else ""
     if rollout["phase"] == "forward":
-        return f"rollout of '{group}': {rollout['replaced']} of {rollout['total']} begun or done"
+        return f"rollout of '{group}': {rollout['replaced']} of {rollout['total']} begun or done{surge}"
     if rollout["phase"] == "back":
-        return f"rollout of '{group}' goes back, {rollout['replaced']} of {rollout['total']} left: {reason}"
+        left = f"{rollout['replaced']} of {rollout['total']} left"
+        return f"rollout of '{group}' goes back, {left}{surge}: {reason}"
     return f"rollout of '{group}' was taken back: {reason} (`blackhole-cg reload` tries again)"
 
 

@@ -67,10 +67,11 @@ class StopPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
-    """How instances of one group are replaced by others."""
+    """How instances of one group are replaced by others. A share is a number, or a text such as "25%"."""
 
-    max_unavailable: int = 1  # of those that are wanted up
+    max_unavailable: int | str = 1  # of those that are wanted up
     min_ready_seconds: float = 0.0  # a new run has to stay up that long
+    max_surge: int | str = 0  # beside those that there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,11 @@ class SupervisorSpec:
     """A whole configuration, resolved: the runtime and the services in file order.
 
     `notes` are sentences for a person: what was seen and is not wrong enough to refuse the configuration.
+    `surge` has the additional instances that there may be while a group is replaced, and only then.
     """
 
     runtime: RuntimeSpec
     services: Mapping[str, ServiceSpec]
     sources: tuple[str, ...] = ()  # the files it came from
     notes: tuple[str, ...] = ()
+    surge: Mapping[str, ServiceSpec] = field(default_factory=dict)

@@ -124,7 +124,7 @@ def host_diagnostics(loaded: LoadedConfig, spec: SupervisorSpec) -> list[Diagnos
     if group is not None and _find_group(group) is None:
         shown = shorten(loaded.secrets.get(_CONTROL_GROUP, group))
         diagnostics.append(loaded.diagnostic(_CONTROL_GROUP, f"there is no group '{shown}' on this host"))
-    for service in spec.services.values():
+    for service in (*spec.services.values(), *spec.surge.values()):
         for check in _CHECKS if service.enabled else ():
             diagnostics += check(loaded, service)
     return diagnostics

@@ -62,6 +62,7 @@ def _render(rollout: Rollout) -> dict[str, Any]:
         "released": sorted(rollout.released),
         "phase": str(rollout.phase),
         "reason": rollout.reason,
+        "surge": render_spec(SupervisorSpec(RuntimeSpec(), rollout.surge)),
     }
 
 
@@ -73,4 +74,6 @@ def _parse(data: dict[str, Any]) -> Rollout:
         frozenset(data["released"]),
         Phase(data["phase"]),
         data["reason"],
+        # A version that knew of none has written none.
+        parse_spec(data["surge"]).services if "surge" in data else {},
     )

@@ -131,6 +131,10 @@ class Reconciler:
         """Give a service another run, if it is wanted up."""
         return Applied(compare(self.spec, self.spec), (self._work(self._restart([name], set(), ())),))
 
+    def bring_up(self, name: str) -> Applied:
+        """Start a service, if it is not up."""
+        return Applied(compare(self.spec, self.spec), (self._work(self._start([name])),))
+
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status."""
         name = runner.name

@@ -62,7 +62,8 @@ class Rediscovery:
 
     def _differs(self, found: Discovery) -> bool:
         """Whether something came, or something is away for the second time."""
-        services = self._spec().services
+        spec = self._spec()
+        services = {**spec.surge, **spec.services}
         known = frozenset(name for name, spec in services.items() if spec.discovered)
         came = frozenset(found.names) - services.keys()
         away = frozenset() if found.problem is not None else known - frozenset(found.names)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from blackhole_cg.core.difference import describe
 from blackhole_cg.core.facts import LimitProblem
 from blackhole_cg.core.plan import ChangeKind, Plan, compare
+from blackhole_cg.core.rollout import foresee_surge
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.tally import Tally
@@ -186,7 +187,8 @@ class Configuration:
         """What to apply the configuration in this file would change. Raises ConfigError, IsolationError."""
         new = await self._sources.read(Path(path))
         self._check(new)
-        return describe(self.spec, new, compare(self.spec, new))
+        plan = compare(self.spec, new)
+        return {**describe(self.spec, new, plan), "surge": foresee_surge(self.spec, new, plan)}
 
     def applied(self) -> list[Entry]:
         """The configurations that were applied last, oldest first."""

@@ -1,25 +1,26 @@
 """Rolling changes: instances of one group get their new runs a few at a time, and their old ones back.
 
 A rollout is a row of small configurations given to the reconciler, each of which differs from the one before
-in one instance. What is not replaced yet goes by its former spec, whatever happens to it meanwhile. Each step
-is recorded before it is acted on.
+in one instance. What is not replaced yet goes by its former spec, whatever happens to it meanwhile;
+additional instances are services like others for as long as they are needed. Each step is recorded before it
+is acted on.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from blackhole_cg.core.plan import ChangeKind, Plan, compare
-from blackhole_cg.core.rollout import Phase, Rollout, carry_on, keep, stage
+from blackhole_cg.core.plan import ChangeKind, compare
+from blackhole_cg.core.rollout import Phase, Rollout, carry_on, keep, places, rolls, stage
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
-from blackhole_cg.core.words import ServiceType
+from blackhole_cg.core.topology import is_up
 from blackhole_cg.errors import BlackholeError, StoreError
 from blackhole_cg.observe.rollout_file import RolloutFile
 from blackhole_cg.runner.service import ServiceRunner
-from blackhole_cg.supervisor.reconcile import Applied, Reconciler
+from blackhole_cg.supervisor.reconcile import Applied, Reconciler, is_down
 from blackhole_cg.supervisor.rolling_drive import Drive
 from blackhole_cg.supervisor.services import Services
 
@@ -64,8 +65,10 @@ class Rolling:
 
     @property
     def spec(self) -> SupervisorSpec:
-        """The newest configuration, as far as it is rolled out."""
-        return self._reconciler.spec
+        """The newest configuration, as far as it is rolled out; without what is there for that alone."""
+        now = self._reconciler.spec
+        additional = {name for rollout in self.rollouts for name in rollout.surge}
+        return replace(now, services=_without(now.services, additional)) if additional else now
 
     @property
     def leaving(self) -> Mapping[str, ServiceSpec]:
@@ -85,7 +88,7 @@ class Rolling:
         """Whether a service goes by a former spec."""
         return any(name in each.former and name not in each.released for each in self.rollouts)
 
-    def begin(self, goal: Mapping[str, ServiceSpec], rollouts: list[Rollout]) -> None:
+    def begin(self, goal: SupervisorSpec, rollouts: list[Rollout]) -> None:
         """Go on with what an earlier supervisor left."""
         self._drives = [self._make_drive(rollout, goal, force=False) for rollout in rollouts]
         self.record()
@@ -101,10 +104,10 @@ class Rolling:
             again: whether somebody asks for all of it. Otherwise what has failed is not tried again, and
                 what differs beside the rollouts there are is brought there at once.
         """
-        plan = compare(self._reconciler.spec, new)
+        plan = compare(self.spec, new)
         before = self._drives
-        rollouts = self._arrange(new, plan) if again else self._kept(new)
-        self._drives = [self._go_on(rollout, new.services, force, again) for rollout in rollouts]
+        rollouts = self._arrange(new) if again else self._kept(new)
+        self._drives = [self._go_on(rollout, new, force, again) for rollout in rollouts]
         self.record()
         try:
             applied = self._reconciler.take(stage(new, rollouts), force=force)
@@ -121,7 +124,7 @@ class Rolling:
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status."""
         for drive in self._drives:
-            if runner.name in drive.rollout.former:
+            if runner.name in drive.rollout.former or runner.name in drive.rollout.surge:
                 drive.look_again()
 
     def close(self) -> None:
@@ -149,6 +152,24 @@ class Rolling:
             return self._reconciler.run_again(name)
         return self._reconciler.take(replace(now, services={**now.services, name: spec}), force=force)
 
+    def add(self, spec: ServiceSpec) -> Applied:
+        """See to it that there is an additional instance, and that it is up. Raises BlackholeError."""
+        now = self._reconciler.spec
+        if spec.name in now.services:  # an earlier supervisor, or an overtaken rollout, has left it
+            return self._reconciler.bring_up(spec.name)
+        return self._reconciler.take(replace(now, services={**now.services, spec.name: spec}))
+
+    async def until_gone(self, name: str) -> None:
+        """Wait for the end of one that has the name and is configured no more."""
+        runner = self._services.runners.get(name)
+        if runner is not None and name in self._reconciler.leaving:
+            await runner.settle(lambda status: is_down(runner) or None)
+
+    def remove(self, name: str) -> Applied:
+        """Stop it, and forget it. Raises BlackholeError."""
+        now = self._reconciler.spec
+        return self._reconciler.take(replace(now, services=_without(now.services, {name})))
+
     def finish(self, drive: Drive) -> None:
         """It has got where it leads."""
         if drive.rollout.phase is Phase.FORWARD:
@@ -160,16 +181,16 @@ class Rolling:
         (_log.error if failed else _log.info)("%s: %s", service, detail, extra={"service": service})
         self._note(service, detail, failed)
 
-    def _arrange(self, new: SupervisorSpec, plan: Plan) -> list[Rollout]:
+    def _arrange(self, new: SupervisorSpec) -> list[Rollout]:
         """The rollouts that lead to the newest configuration, all of them forward."""
         known = {name: each for each in self._kept(new) for name in each.former}
         groups: dict[str, dict[str, ServiceSpec]] = {}
         for name in new.services:
             if name in known:
                 groups.setdefault(known[name].group, {})[name] = known[name].former[name]
-        old = self._reconciler.spec.services
-        for name in plan.names(ChangeKind.RESTART):
-            if name not in known and _rolls(old[name], new.services[name], new.services):
+        old, taken = self._reconciler.spec.services, places(new)
+        for name in compare(self._reconciler.spec, new).names(ChangeKind.RESTART):
+            if name not in known and rolls(old[name], new.services[name], taken):
                 groups.setdefault(str(new.services[name].instance_of), {})[name] = old[name]
         released = frozenset(name for name in known if name in known[name].released)
         return [
@@ -178,37 +199,40 @@ class Rolling:
                 former,
                 {name: new.services[name].config_hash for name in former},
                 released & former.keys(),
+                surge=self._inherit_surge(group, new),
             )
             for group, former in groups.items()
         ]
+
+    def _inherit_surge(self, group: str, new: SupervisorSpec) -> dict[str, ServiceSpec]:
+        """The additional ones of the group go on; those that are not up by the newest configuration."""
+        runners = self._services.runners
+        return {
+            name: spec if _is_up(runners.get(name)) else new.surge.get(name, spec)
+            for rollout in self.rollouts
+            if rollout.group == group
+            for name, spec in rollout.surge.items()
+            if name not in new.services
+        }
 
     def _kept(self, new: SupervisorSpec) -> list[Rollout]:
         kept = [keep(rollout, new.services) for rollout in self.rollouts]
         return [rollout for rollout in kept if rollout is not None]
 
-    def _go_on(self, rollout: Rollout, goal: Mapping[str, ServiceSpec], force: bool, again: bool) -> Drive:
+    def _go_on(self, rollout: Rollout, goal: SupervisorSpec, force: bool, again: bool) -> Drive:
         for drive in self._drives:
             if drive.rollout == rollout and not again:
                 drive.goal = goal
                 return drive
         return self._make_drive(rollout, goal, force)
 
-    def _make_drive(self, rollout: Rollout, goal: Mapping[str, ServiceSpec], force: bool) -> Drive:
+    def _make_drive(self, rollout: Rollout, goal: SupervisorSpec, force: bool) -> Drive:
         return Drive(rollout, goal, self._services, self, force)
 
 
-def _rolls(old: ServiceSpec, new: ServiceSpec, services: Mapping[str, ServiceSpec]) -> bool:
-    """Whether a changed service waits for its turn; not where its former place is somebody else's now."""
-    if new.instance_of is None or not (old.enabled and new.enabled) or new.type is ServiceType.ONESHOT:
-        return False
-    taken = {place for name, spec in services.items() if name != new.name for place in _places(spec)}
-    return taken.isdisjoint(_places(old))
+def _without(services: Mapping[str, ServiceSpec], names: Set[str]) -> dict[str, ServiceSpec]:
+    return {name: spec for name, spec in services.items() if name not in names}
 
 
-def _places(spec: ServiceSpec) -> set[object]:
-    places: set[object] = {(each.kind, each.address) for each in spec.sockets}
-    if isinstance(spec.tcp_port, int):
-        places.add(spec.tcp_port)
-    if spec.unix_socket is not None:
-        places.add(spec.unix_socket)
-    return places
+def _is_up(runner: ServiceRunner | None) -> bool:
+    return runner is not None and is_up(runner.spec, runner.status)

@@ -51,7 +51,7 @@ class Steering:
     def begin(self, adopted: Iterable[str]) -> None:
         """Go on with what an earlier supervisor left; `adopted` are the runs that were taken over."""
         self._reconciler.catch_up(adopted)
-        self.rolling.begin(self._beginning.goal.services, self._beginning.unfinished)
+        self.rolling.begin(self._beginning.goal, self._beginning.unfinished)
 
     def note(self, runner: ServiceRunner) -> None:
         """Take in a service's new status."""

@@ -208,6 +208,7 @@ def watch(
         found = {name: replace(each, discovered=True) for name, each in services.items()}
         runtime = RuntimeSpec(discovery=DiscoverySpec("/services", interval))
         spec = SupervisorSpec(runtime, {**found, "configured": service("configured")})
+        spec = replace(spec, surge={"configured-2": service("configured-2")})
 
         async def look(directory: str) -> Discovery:
             seen = remaining.pop(0) if len(remaining) > 1 else remaining[0]
@@ -246,7 +247,7 @@ def test_a_directory_that_cannot_be_looked_at_says_nothing_about_what_is_in_it()
 
 def test_nothing_is_looked_at_unless_asked_and_what_is_configured_is_left_alone() -> None:
     assert watch(SEEN("web"), interval=None) == []
-    assert watch(SEEN("configured")) == []
+    assert watch(SEEN("configured", "configured-2")) == []
 
 
 def test_the_text_of_a_list_does_not_depend_on_the_order_of_keys() -> None:

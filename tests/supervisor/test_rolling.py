@@ -4,53 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.spec import RestartPolicy, RolloutSpec, ServiceSpec, SupervisorSpec
-from blackhole_cg.core.words import MAX, RestartWhen
+from blackhole_cg.core.spec import RestartPolicy, RolloutSpec, SupervisorSpec
+from blackhole_cg.core.words import RestartWhen
 from blackhole_cg.errors import OperationError
-from blackhole_cg.supervisor.paths import Paths
-from blackhole_cg.supervisor.supervisor import Supervisor
-from tests.support.builders import service, supervisor_spec
-from tests.support.fake_host import Behaviour, FakeHost, FakeRun
-from tests.support.virtual_loop import run_virtual
-
-NAMES = ["web-1", "web-2", "web-3", "web-4"]
-
-
-def group(version: int, *, names: list[str] | None = None, **fields: object) -> list[ServiceSpec]:
-    fields.setdefault("rollout", RolloutSpec(min_ready_seconds=2.0))
-    fields.setdefault("restart", RestartPolicy(max_restarts=MAX))
-    return [
-        service(name, instance_of="web", umask=version, config_hash=str(version), **fields)
-        for name in names or NAMES
-    ]
-
-
-class Watched(FakeHost):
-    """A host that knows how few of the group ran at once, and whose versions may be broken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.broken: set[int] = set()
-
-    def launch(self, spec: ServiceSpec, run_id: int) -> FakeRun:
-        short = Behaviour(exit_after_seconds=0.5, stop_seconds=0.3, exit_status=ExitStatus(code=1))
-        self.behaviours[spec.name] = (
-            short if spec.umask in self.broken else Behaviour(exec_seconds=0.2, stop_seconds=0.3)
-        )
-        return super().launch(spec, run_id)
-
-    def versions(self) -> dict[str, int]:
-        return {name: run.spec.umask for name, run in sorted(self.live.items())}
-
-
-def supervisor(directory: Path, spec: SupervisorSpec, host: FakeHost) -> Supervisor:
-    return Supervisor(spec, paths=Paths(*(directory / name for name in ("run", "state", "log"))), host=host)
+from tests.support.builders import supervisor_spec
+from tests.support.fake_host import FakeHost
+from tests.support.rollouts import NAMES, Watched, group, play, supervisor, told
 
 
 async def watch(host: FakeHost, counts: list[int]) -> None:
@@ -58,14 +21,6 @@ async def watch(host: FakeHost, counts: list[int]) -> None:
         runs = [host.live[name] for name in NAMES if name in host.live]
         counts.append(sum(not run.signals for run in runs))
         await asyncio.sleep(0.1)
-
-
-def told(it: Supervisor) -> list[tuple[str, str]]:
-    return [(event.service, event.detail) for event in it.events.read() if event.kind == "rollout"]
-
-
-def play(main: Callable[[], object]) -> None:
-    run_virtual(main())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bound", [1, 2, 4])

@@ -139,6 +139,81 @@ def test_a_new_version_comes_one_by_one_and_a_bad_one_goes_back(supervise: Calla
     assert recorded(live) == {}
 
 
+SURGE: dict[str, Any] = {"rollout": {"max_unavailable": 0, "max_surge": "25%"}}  # of three: one
+
+
+def test_an_additional_one_stands_in_for_whoever_is_replaced(supervise: Callable[..., Live]) -> None:
+    slowly = {"rollout": {**SURGE["rollout"], "min_ready": "5s"}}  # so that it is there when it is looked for
+    live = supervise(hosts("v1", **slowly))
+    first = live.services()
+    write(live, hosts("v2", **slowly))
+    shown = live.cli("plan", "--config", str(live.config)).stdout
+    assert "web: web-4 in addition while it is replaced" in shown
+    reload = live.background("reload")
+
+    def is_listed() -> dict[str, Any]:
+        return json.loads((live.runtime_dir / "endpoints.json").read_text())["endpoints"].get("web-4") or {}
+
+    eventually(is_listed, "web-4 is there", 30)
+    assert "web-4" in live.services()
+    assert "with web-4 in addition" in live.cli("status").stdout
+    said, progress = reload.communicate()
+    assert progress.splitlines() == [
+        "web-4: up: additional instance of 'web'",
+        *(f"web-{turn}: replaced: {turn} of 3 of 'web'" for turn in (1, 2, 3)),
+        "web-4: additional instance of 'web': to be removed",
+    ]
+    assert "web-4" not in said
+    after = live.services()
+    assert sorted(after) == ["user", *NAMES]
+    assert versions(after) == all_of("v2")
+    assert after["user"]["pid"] == first["user"]["pid"]
+    assert not is_listed()
+    assert sorted(each.name for each in live.cgroup_root.iterdir() if each.is_dir()) == ["user", *NAMES]
+
+    write(live, hosts("v3", wasm="/nonexistent.wasm", **slowly))
+    told = live.cli("reload", check=False).stderr
+    assert "the rollout of 'web' is taken back: cannot start 'web-4'" in told
+    untouched = live.services()
+    assert {name: untouched[name]["pid"] for name in untouched} == {
+        name: after[name]["pid"] for name in after
+    }
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_after_kill_9_no_additional_one_is_left(supervise: Callable[..., Live], bad: bool) -> None:
+    live = supervise(hosts("v1", **SURGE))
+    # A bad one is only the second that is replaced.
+    wasm = str(live.directory / "{index}.wasm")
+    for index in (1, 2, 3, 4):
+        if not (bad and index == 2):
+            (live.directory / f"{index}.wasm").write_bytes(MODULE.read_bytes())
+    write(live, hosts("v2", wasm=wasm, **SURGE))
+    reload = live.background("reload")
+
+    def reached() -> bool:
+        found = recorded(live)
+        return found.get("phase") == "back" if bad else len(found.get("released", [])) == 2
+
+    eventually(reached, "the middle of it", 30)
+    crash(live)
+    reload.communicate()
+    live.start()
+    live.ready()
+
+    def over() -> bool:
+        found = recorded(live)
+        return found.get("phase") == "failed" if bad else not found
+
+    eventually(over, "the rollout is over", 60)
+    infos = live.services()
+    assert sorted(infos) == ["user", *NAMES]
+    assert versions(infos) == all_of("v1" if bad else "v2")
+    assert all(alive(infos[name]["pid"]) and infos[name]["health"] == "healthy" for name in NAMES)
+    assert infos["user"]["run_id"] == 1
+    assert sorted(each.name for each in live.cgroup_root.iterdir() if each.is_dir()) == ["user", *NAMES]
+
+
 @pytest.mark.parametrize("point", [(1, "forward"), (1, "back")])
 def test_after_kill_9_the_next_supervisor_does_what_was_recorded(
     supervise: Callable[..., Live], point: tuple[int, str]

@@ -14,6 +14,7 @@ from blackhole_cg.core.config.messages import Finding
 from blackhole_cg.core.config.monitor_checks import check_monitor
 from blackhole_cg.core.config.probe_checks import check_probes, probe_texts
 from blackhole_cg.core.config.resource_models import MIB
+from blackhole_cg.core.config.rollout_checks import check_rollout, check_surge
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
 from blackhole_cg.core.config.socket_checks import check_addresses, check_sockets, socket_texts
@@ -45,10 +46,11 @@ def _each(rule: Callable[[KeyPath, Service], Iterable[Finding]]) -> _Rule:
 
 
 def _dependencies(loaded: LoadedConfig) -> Iterator[Finding]:
-    services = loaded.config.services
+    surge = loaded.surge
+    services = {name: each for name, each in loaded.config.services.items() if name not in surge}
     section = loaded.root.entries.get("services")
-    written = section.entries if isinstance(section, Mapping) else {}
-    for name, service in services.items():
+    written = section.entries.keys() - surge if isinstance(section, Mapping) else frozenset()
+    for name, service in loaded.config.services.items():
         for other, dependency in service.depends_on.items():
             path = ("services", name, "depends_on", other)
             if other not in services:
@@ -250,6 +252,8 @@ def _instances(loaded: LoadedConfig) -> Iterator[Finding]:
 
 _RULES: tuple[_Rule, ...] = (
     _instances,
+    _each(check_rollout),
+    check_surge,
     _dependencies,
     _cycles,
     _ports,

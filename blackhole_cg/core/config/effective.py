@@ -13,7 +13,7 @@ from blackhole_cg.core.config.kinds import Text, to_json_value
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config, Orchestrator
 from blackhole_cg.core.config.resource_models import MIB, Resources
-from blackhole_cg.core.config.service_models import Restart, Service, ServiceLogs
+from blackhole_cg.core.config.service_models import Restart, Rollout, Service, ServiceLogs
 from blackhole_cg.core.config.tree import KeyPath
 from blackhole_cg.core.config.variables import escape
 from blackhole_cg.core.words import MAX, Max, Priority, RestartWhen, ServiceType
@@ -104,6 +104,7 @@ def _fill_service(
             "resources": _fill_resources(service.resources, service.priority, orchestrator),
             "restart": _fill_restart(service, orchestrator),
             "logs": _fill_logs(service.logs, orchestrator),
+            "rollout": _fill_rollout(service.rollout),
         }
     )
 
@@ -165,6 +166,11 @@ def _fill_restart(service: Service, orchestrator: Orchestrator) -> Restart:
     )
 
 
+def _fill_rollout(own: Rollout) -> Rollout:
+    usual = 1 if own.max_surge == 0 else 0
+    return own.model_copy(update={"max_unavailable": _or(own.max_unavailable, usual)})
+
+
 def _fill_logs(own: ServiceLogs, orchestrator: Orchestrator) -> ServiceLogs:
     default = orchestrator.logs
     return ServiceLogs(
@@ -181,6 +187,8 @@ def show_config(loaded: LoadedConfig, context: Context) -> dict[str, Any]:
     data = fill_defaults(loaded, context).model_dump(mode="python", by_alias=True)
     for name in ("include", "templates", "instances"):  # they are services by now
         del data[name]
+    for name in loaded.surge:
+        data["services"].pop(name, None)
     shown = _Redaction(loaded).show(data, ())
     assert isinstance(shown, dict)
     return shown

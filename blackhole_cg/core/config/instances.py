@@ -47,6 +47,7 @@ class Origin:
     place: Position
     places: frozenset[Position]  # of everything the instance itself says
     section: str = "templates"  # which has what it was made from
+    is_surge: bool = False  # it is there only while others are replaced
 
 
 @dataclass(slots=True)

@@ -56,6 +56,11 @@ class LoadedConfig:
     discovered: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
+    @property
+    def surge(self) -> frozenset[str]:
+        """Of the services those that are there only while others are replaced."""
+        return frozenset(name for name, origin in self.origins.items() if origin.is_surge)
+
     def position(self, path: KeyPath, *, key: bool = False) -> Position:
         """Where the value at `path` was written, or its key; the nearest key above it when it is absent."""
         return tree.locate(self.root, path, key=key)

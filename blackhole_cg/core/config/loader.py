@@ -19,6 +19,7 @@ from blackhole_cg.core.config.loaded import INSTANCE_MARK, Broken, LoadedConfig
 from blackhole_cg.core.config.messages import Finding, findings_of
 from blackhole_cg.core.config.models import Config
 from blackhole_cg.core.config.replicas import replicate
+from blackhole_cg.core.config.rollout_checks import refuse_surge
 from blackhole_cg.core.config.template_text import has_placeholder
 from blackhole_cg.core.config.tree import KeyPath, Sequence, without
 from blackhole_cg.core.config.tree import Mapping as TreeMapping
@@ -100,7 +101,9 @@ def _try_templates(
     for name, template in expansion.unused.items():
         services.add(name, template.position, template)
     reading = read_data(trial, environ)
-    findings = _validate(reading.data)[1]
+    config, findings = _validate(reading.data)
+    for name, service in config.services.items():
+        findings += refuse_surge(("services", name), service)
     found = [finding for finding in findings if not has_placeholder(trial, finding.path)]
     return [loaded.diagnostic(("templates", *each.path[1:]), each.message, key=each.at_key) for each in found]
 

@@ -1,5 +1,6 @@
 """From a service with `instances: N` to N services, NAME-1 to NAME-N, early; who needs it needs them all.
 
+There are specs of more than N where there may be more of them for a while; nobody needs those.
 Works on the tree, as `instances.expand` does, where every value still knows the place it was written at.
 """
 
@@ -8,8 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from blackhole_cg.core.config.instances import Expansion, Origin
+from blackhole_cg.core.config.rollout_kinds import Share
 from blackhole_cg.core.config.template_text import fill_node, has_placeholder, weigh
 from blackhole_cg.core.config.tree import Mapping, Node, Scalar, Sequence, is_null, without
+from blackhole_cg.core.rollout import most_surge
 
 KEY: Final = "instances"
 MOST: Final = 1000
@@ -29,17 +32,22 @@ def replicate(root: Mapping) -> Expansion:
         if count is None or not isinstance(node, Mapping):
             services.add(name, written.keys[name], node)
             continue
-        if not _can_be_many(made, name, node, count):
+        surge = _surge(node, count)
+        if not _can_be_many(made, name, node, count, surge):
             services.add(name, written.keys[name], without(node, (KEY,)))
             continue
         groups[name] = [f"{name}-{index}" for index in range(1, count + 1)]
-        for index, instance in enumerate(groups[name], 1):
+        for index in range(1, count + surge + 1):
+            instance = f"{name}-{index}"
             if instance in written.entries:
-                message = f"there is a service '{instance}' already (at {written.keys[instance]})"
+                what = "" if index <= count else ", and an additional instance would have its name"
+                message = f"there is a service '{instance}' already (at {written.keys[instance]}){what}"
                 made.report(node.keys[KEY], ("services", name, KEY), message)
                 continue
             services.add(instance, written.keys[name], _fill(node, instance, index))
-            made.origins[instance] = Origin(name, written.keys[name], frozenset(), section="services")
+            made.origins[instance] = Origin(
+                name, written.keys[name], frozenset(), section="services", is_surge=index > count
+            )
     if groups:
         for name, node in services.entries.items():
             services.entries[name] = _need_all(node, groups)
@@ -56,16 +64,26 @@ def _count(node: Node) -> int | None:
     return count if 1 <= count <= MOST else None
 
 
-def _can_be_many(made: Expansion, name: str, node: Mapping, count: int) -> bool:
+def _surge(node: Mapping, count: int) -> int:
+    """How many more there may be while they are replaced."""
+    rollout = node.entries.get("rollout")
+    value = rollout.entries.get("max_surge") if isinstance(rollout, Mapping) else None
+    try:
+        return most_surge(Share().read(value.text), count) if isinstance(value, Scalar) else 0
+    except ValueError:  # it is reported where it is read again
+        return 0
+
+
+def _can_be_many(made: Expansion, name: str, node: Mapping, count: int, surge: int) -> bool:
     port = node.entries.get("tcp_port")
     is_one = isinstance(port, Scalar) and not is_null(port) and port.text != "auto"
-    if count > 1 and is_one and not has_placeholder(node, ("tcp_port",)):
-        message = (
-            f"{count} instances cannot listen on one port (accepted: auto, or a number with {{index}} in it)"
-        )
+    if count + surge > 1 and is_one and not has_placeholder(node, ("tcp_port",)):
+        more = f", and {surge} more while they are replaced," if surge else ""
+        accepted = "accepted: auto, or a number with {index} in it"
+        message = f"{count} instances{more} cannot listen on one port ({accepted})"
         made.report(port.position if port else node.position, ("services", name, "tcp_port"), message)
         return False
-    if count * weigh(node) > _MOST_NODES:
+    if (count + surge) * weigh(node) > _MOST_NODES:
         bound = f"the instances come to too much (accepted: up to {_MOST_NODES} values in all)"
         made.report(node.keys[KEY], ("services", name, KEY), bound)
         return False

@@ -92,9 +92,11 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     services = {
         name: _Resolver(loaded, context, name, service).spec() for name, service in config.services.items()
     }
+    additional = loaded.surge
+    surge = {name: services.pop(name) for name in list(services) if name in additional}
     env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
     sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
-    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes)
+    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes, surge)
 
 
 def _runtime(config: Config) -> RuntimeSpec:
@@ -306,7 +308,8 @@ def _rollout(service: Service) -> RolloutSpec:
     min_ready = service.rollout.min_ready
     if min_ready is None:
         min_ready = 0.0 if can_be_healthy(service) else UNPROBED_READY_SECONDS
-    return RolloutSpec(service.rollout.max_unavailable, min_ready)
+    assert service.rollout.max_unavailable is not None  # the defaults are filled in
+    return RolloutSpec(service.rollout.max_unavailable, min_ready, service.rollout.max_surge)
 
 
 def _logs(service: Service) -> LogPolicy:

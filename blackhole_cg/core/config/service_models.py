@@ -23,6 +23,7 @@ from blackhole_cg.core.config.monitor_models import Monitor
 from blackhole_cg.core.config.port_kinds import TcpPort
 from blackhole_cg.core.config.probe_models import HealthCheck, LivenessProbe, ReadinessProbe, StartupProbe
 from blackhole_cg.core.config.resource_models import Resources
+from blackhole_cg.core.config.rollout_kinds import Share
 from blackhole_cg.core.config.section import Section, key, optional_section, section
 from blackhole_cg.core.config.service_kinds import Capability, Command, Mask, SignalName
 from blackhole_cg.core.config.socket_models import Socket, SocketName
@@ -165,8 +166,16 @@ class ServiceLogs(Section):
 class Rollout(Section):
     """How many of its group are replaced at once."""
 
-    max_unavailable: Annotated[int, Whole(1, 1000)] = key(
-        1, "Of the instances wanted up, how many may be down at once while they are replaced."
+    max_unavailable: Annotated[int | str | None, Share()] = key(
+        None,
+        "Of the instances wanted up, how many may be down at once while they are replaced; "
+        "a percentage of `instances` is rounded down.",
+        inherits="0 with max_surge, else 1",
+    )
+    max_surge: Annotated[int | str, Share()] = key(
+        0,
+        "With `instances`: how many there may be in addition while they are replaced, no more than these "
+        "themselves; a percentage of them is rounded up.",
     )
     min_ready: Annotated[float | None, Duration()] = key(
         None,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackhole_cg.core.config import resolve, show_config
+from blackhole_cg.core.config.effective import render_yaml
 from blackhole_cg.core.config.instances import MAX_NODES, expand
 from blackhole_cg.core.config.template_text import LATER
 from blackhole_cg.core.config.tree import Mapping, Position, Scalar, Sequence
@@ -199,3 +200,31 @@ def test_filling_is_one_pass_and_loses_nothing(args: list[str], values: dict[str
     assert isinstance(services, Mapping)
     filled = services.entries["n"].entries["args"]  # type: ignore[union-attr]
     assert [node.text for node in filled.items] == [plain(text) for text in args]  # type: ignore[union-attr]
+
+
+GROUP = """\
+services:
+  web:
+    instances: 4
+    command: [/bin/web, "{index}"]
+    tcp_port: "520{index}"
+    rollout: {max_surge: MORE}
+  proxy: {command: /bin/proxy, depends_on: [web]}
+"""
+
+
+@pytest.mark.parametrize(("more", "count"), [("0", 0), ("1", 1), ("26%", 2), ("100%", 4), ("9", 4)])
+def test_additional_instances_continue_the_numbering_and_nobody_needs_them(more: str, count: int) -> None:
+    loaded = load(GROUP.replace("MORE", more))
+    spec = resolve(loaded, CONTEXT)
+    names = [f"web-{index}" for index in range(1, 5)]
+    assert list(spec.services) == [*names, "proxy"]
+    assert list(spec.services["proxy"].depends_on) == names
+    assert list(spec.surge) == [f"web-{5 + index}" for index in range(count)]
+    for index, each in enumerate(spec.surge.values(), 5):
+        assert (each.argv, each.tcp_port) == (("/bin/web", str(index)), 5200 + index)
+        assert each.instance_of == "web"
+    assert spec.services["web-1"].rollout.max_unavailable == (0 if count else 1)
+    shown = show_config(loaded, CONTEXT)["services"]
+    assert list(shown) == [*names, "proxy"]
+    assert resolve(load(render_yaml({"services": shown})), CONTEXT).services.keys() == spec.services.keys()

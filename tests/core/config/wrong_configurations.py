@@ -43,10 +43,39 @@ instances: [{id: shop, template: host}]
             "blackhole.yaml:4:21: services.some.instances: has to be written out as a number, from 1 to 1000",
             "blackhole.yaml:5:8: services.db.instances: there is a service 'db-2' already (at blackhole.yaml:6:3)",
             "blackhole.yaml:5:34: services.db.comand: unknown key (did you mean 'command'?) (instance 'db-1' at blackhole.yaml:5:3)",
-            "blackhole.yaml:5:72: services.db.rollout.max_unavailable: '0' is out of range (accepted: 1 to 1000) (instance 'db-1' at blackhole.yaml:5:3)",
+            "blackhole.yaml:5:72: services.db.rollout.max_unavailable: max_surge is 0 too, so nothing could be replaced (accepted: more than 0 in one of them) (instance 'db-1' at blackhole.yaml:5:3)",
             "blackhole.yaml:5:75: services.db.rollout.min_redy: unknown key (did you mean 'min_ready'?) (instance 'db-1' at blackhole.yaml:5:3)",
             "blackhole.yaml:6:40: services.db-2.depends_on.cash: there is no service 'cash' (accepted: db-1, db-2, none, shop, some, web)",
             "blackhole.yaml:8:33: templates.host.instances: an instance of a template is one service (accepted: an entry of `instances` each) (instance 'shop' at blackhole.yaml:9:13)",
+        ],
+    ),
+    "more instances than can be": (
+        """\
+services:
+  web: {instances: 1, tcp_port: 8080, command: a, rollout: {max_surge: 1}}
+  api: {instances: 4, command: a, rollout: {max_surge: "${MORE:-1}"}}
+  db: {instances: 2, command: a, rollout: {max_surge: 101%, max_unavailable: 1.5}}
+  some: {command: a, rollout: {max_unavailable: 0%, max_surge: 0}}
+  cache: {instances: 2, unix_socket: "/run/{index}", command: a, rollout: {max_surge: 1%}}
+  cache-3: {command: a, unix_socket: /run/3}
+  queue: {instances: 2, unix_socket: "/run/q{index}", command: a, rollout: {max_surge: 1%}}
+  user: {command: a, unix_socket: /run/q3, depends_on: [queue-2, queue-3]}
+templates:
+  host: {command: a, rollout: {max_surge: 25%}}
+  unused: {command: a, rollout: {max_surge: 1, max_unavailable: 0}}
+instances: [{id: shop, template: host}]
+""",
+        [
+            "blackhole.yaml:2:33: services.web.tcp_port: 1 instances, and 1 more while they are replaced, cannot listen on one port (accepted: auto, or a number with {index} in it)",
+            "blackhole.yaml:3:56: services.api.rollout.max_surge: has to be written out, as a number or a percentage (instance 'api-1' at blackhole.yaml:3:3)",
+            "blackhole.yaml:4:55: services.db.rollout.max_surge: '101%' is out of range (accepted: 0 to 1000, or 0% to 100%) (instance 'db-1' at blackhole.yaml:4:3)",
+            "blackhole.yaml:4:78: services.db.rollout.max_unavailable: '1.5' is not a whole number or a percentage (accepted: 0 to 1000, or 0% to 100%) (instance 'db-1' at blackhole.yaml:4:3)",
+            "blackhole.yaml:5:49: services.some.rollout.max_unavailable: max_surge is 0 too, so nothing could be replaced (accepted: more than 0 in one of them)",
+            "blackhole.yaml:6:11: services.cache.instances: there is a service 'cache-3' already (at blackhole.yaml:7:3), and an additional instance would have its name",
+            "blackhole.yaml:9:35: services.user.unix_socket: service 'queue-3' has the same unix_socket (blackhole.yaml:8:38)",
+            "blackhole.yaml:9:66: services.user.depends_on.queue-3: there is no service 'queue-3' (did you mean 'queue-2'?)",
+            "blackhole.yaml:11:43: templates.host.rollout.max_surge: an additional instance would have the id, and so the data, of one that is there already (accepted: 0; more with `instances: N` of a service) (instance 'shop' at blackhole.yaml:13:13)",
+            "blackhole.yaml:12:45: templates.unused.rollout.max_surge: an additional instance would have the id, and so the data, of one that is there already (accepted: 0; more with `instances: N` of a service)",
         ],
     ),
     "templates that are none": (
