@@ -196,3 +196,4 @@ class SupervisorSpec:
     services: Mapping[str, ServiceSpec]
     sources: tuple[str, ...] = ()  # the files it came from
     notes: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()  # where files were looked for

@@ -94,7 +94,10 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     }
     env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
     sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
-    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes)
+    globs = [absolute_path(pattern, "", context) for pattern in loaded.globs]
+    return SupervisorSpec(
+        _runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes, tuple(dict.fromkeys(globs))
+    )
 
 
 def _runtime(config: Config) -> RuntimeSpec:
