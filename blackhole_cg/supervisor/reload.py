@@ -186,7 +186,7 @@ class Configuration:
         """What to apply the configuration in this file would change. Raises ConfigError, IsolationError."""
         new = await self._sources.read(Path(path))
         self._check(new)
-        return describe(self.spec, new, compare(self.spec, new))
+        return describe(self.spec, new, compare(self.spec, new, self._parts.services.given_ports))
 
     def applied(self) -> list[Entry]:
         """The configurations that were applied last, oldest first."""

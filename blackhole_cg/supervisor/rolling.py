@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from blackhole_cg.core.plan import ChangeKind, Plan, compare
+from blackhole_cg.core.ports import displaced
 from blackhole_cg.core.rollout import Phase, Rollout, carry_on, keep, stage
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.words import ServiceType
@@ -101,9 +102,10 @@ class Rolling:
             again: whether somebody asks for all of it. Otherwise what has failed is not tried again, and
                 what differs beside the rollouts there are is brought there at once.
         """
-        plan = compare(self._reconciler.spec, new)
+        given = self._services.given_ports
+        plan = compare(self._reconciler.spec, new, given)
         before = self._drives
-        rollouts = self._arrange(new, plan) if again else self._kept(new)
+        rollouts = self._arrange(new, plan, given) if again else self._kept(new)
         self._drives = [self._go_on(rollout, new.services, force, again) for rollout in rollouts]
         self.record()
         try:
@@ -160,7 +162,7 @@ class Rolling:
         (_log.error if failed else _log.info)("%s: %s", service, detail, extra={"service": service})
         self._note(service, detail, failed)
 
-    def _arrange(self, new: SupervisorSpec, plan: Plan) -> list[Rollout]:
+    def _arrange(self, new: SupervisorSpec, plan: Plan, given: Mapping[str, int]) -> list[Rollout]:
         """The rollouts that lead to the newest configuration, all of them forward."""
         known = {name: each for each in self._kept(new) for name in each.former}
         groups: dict[str, dict[str, ServiceSpec]] = {}
@@ -169,7 +171,8 @@ class Rolling:
                 groups.setdefault(known[name].group, {})[name] = known[name].former[name]
         old = self._reconciler.spec.services
         for name in plan.names(ChangeKind.RESTART):
-            if name not in known and _rolls(old[name], new.services[name], new.services):
+            is_free = name not in displaced(new.services, given)
+            if name not in known and is_free and _rolls(old[name], new.services[name], new.services):
                 groups.setdefault(str(new.services[name].instance_of), {})[name] = old[name]
         released = frozenset(name for name in known if name in known[name].released)
         return [
