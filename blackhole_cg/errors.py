@@ -19,10 +19,12 @@ BlackholeError
 
 from __future__ import annotations
 
+import errno as codes
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Final
 
 
 class BlackholeError(Exception):
@@ -102,6 +104,18 @@ class SpawnError(BlackholeError):
         cause = os.strerror(errno) if errno else detail
         self.cause = f"{step}: {cause}" if cause else step
         super().__init__(f"cannot start '{service}': {self.cause}")
+
+
+_PASSING: Final = frozenset({codes.EMFILE, codes.ENFILE, codes.ENOMEM, codes.EAGAIN, codes.ENOBUFS})
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether the cause of an error is a shortage that may be over in a moment, and nothing that is wrong."""
+    while error is not None:
+        if getattr(error, "errno", None) in _PASSING:
+            return True
+        error = error.__cause__
+    return False
 
 
 class IsolationError(BlackholeError):

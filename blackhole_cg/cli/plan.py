@@ -47,6 +47,8 @@ def plan_command(config_file: Path, as_json: bool, client: ControlClient) -> Non
     for change in plan["changes"]:
         name = screen.paint(change["service"], "bold")
         click.echo(f"{name}: {_SAID[change['change']]}", color=screen.colour)
+        if "detail" in change:
+            click.echo(f"  needs a restart: {change['detail']}")
         for line in _details(change):
             click.echo(f"  {line}")
     for group, names in plan.get("surge", {}).items():

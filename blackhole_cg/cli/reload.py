@@ -48,9 +48,10 @@ def print_applied(plan: dict[str, Any], as_json: bool) -> None:
         return
     screen = screen_of()
     for change in plan["changes"]:
-        keys = f": {', '.join(change['keys'])}" if change["keys"] else ""
+        why = ", ".join(filter(None, (*change["keys"], change.get("detail"))))
         name = screen.paint(change["service"], "bold")
-        click.echo(f"{name}: {_SAID[change['change']]}{keys}", color=screen.colour)
+        said = _SAID[change["change"]] if change["keys"] or not why else "restarted"
+        click.echo(f"{name}: {said}{': ' if why else ''}{why}", color=screen.colour)
     for line in render_rest(plan):
         click.echo(line)
 

@@ -12,12 +12,14 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from blackhole_cg.control import SOCKET_NAME
+from blackhole_cg.control.following import follow_events, follow_logs, follow_samples
 from blackhole_cg.errors import ControlError, NoSupervisorError
 
 JsonObject = dict[str, Any]
@@ -67,10 +69,12 @@ class ControlClient:
         return services
 
     def follow_samples(self, names: Sequence[str] | Literal["*"] = ALL) -> Iterator[JsonObject]:
-        """The newest sample of each service, and then each as it is taken."""
-        for line in self._stream_lines(f"/v1/services/{_join(names)}/samples?follow=1", endless=True):
-            sample: JsonObject = json.loads(line)
-            yield sample
+        """The newest sample of each service, and then each as it is taken; goes on as `follow_events` does.
+
+        While there is no supervisor none is taken.
+        """
+        path = f"/v1/services/{_join(names)}/samples?follow=1"
+        return follow_samples(lambda: self._stream_lines(path, endless=True), self._has_left)
 
     def processes(self, name: str) -> list[JsonObject]:
         """What every single process of a service uses."""
@@ -181,13 +185,19 @@ class ControlClient:
     ) -> Iterator[bytes]:
         """The raw JSON lines of a service's log, newline included; with `follow` also those to come.
 
+        A follower goes on over the end of a supervisor as `follow_events` does.
+
         Args:
             since: a duration such as "5m", or an ISO 8601 time.
             stream: "stdout" or "stderr"; None is both.
         """
-        query = {"tail": tail, "since": since, "stream": stream, "follow": 1 if follow else None}
-        path = f"/v1/services/{quote(name, safe='')}/logs{_encode_query(query)}"
-        return self._stream_lines(path, endless=follow)
+
+        def read(tail: int | None, since: str | None) -> Iterator[bytes]:
+            query = {"tail": tail, "since": since, "stream": stream, "follow": 1 if follow else None}
+            path = f"/v1/services/{quote(name, safe='')}/logs{_encode_query(query)}"
+            return self._stream_lines(path, endless=follow)
+
+        return follow_logs(read, tail, since, self._has_left) if follow else read(tail, since)
 
     def events(
         self, service: str | None = None, *, after: int | None = None, tail: int | None = None
@@ -202,22 +212,13 @@ class ControlClient:
     ) -> Iterator[JsonObject]:
         """Events as they happen; first those after an id, or the newest `tail` of the stored ones.
 
-        Goes on over an upgrade without losing one; ends when the supervisor does.
+        Goes on over an upgrade, and over the death of a supervisor that another one follows within ten
+        seconds, without losing or repeating one; ends when the supervisor ends in order.
         """
         if after is None and not tail:  # to know where to go on, should nothing happen before an upgrade
             stored, tail = self.events(service, tail=1), None
             after = stored[-1]["id"] if stored else 0
-        seen = 0
-        for event in self._follow_events(service, after, tail):
-            seen = event["id"]
-            yield event
-        while True:  # a supervisor that ends takes its socket away, one that is upgraded leaves it
-            try:
-                for event in self._follow_events(service, seen or after or 0, None):
-                    seen = event["id"]
-                    yield event
-            except NoSupervisorError:
-                return
+        yield from follow_events(partial(self._follow_events, service), after, tail, self._has_left)
 
     def _follow_events(
         self, service: str | None, after: int | None, tail: int | None
@@ -227,6 +228,10 @@ class ControlClient:
             if line.startswith(b"data:"):  # the data repeats the id; the rest is blank
                 event: JsonObject = json.loads(line[len(b"data:") :])
                 yield event
+
+    def _has_left(self) -> bool:
+        """Whether the supervisor has taken its socket away, as one does that ends in order."""
+        return not Path(self._socket_path).exists()
 
     def _get(self, path: str) -> JsonObject:
         with self._exchange("GET", path, _ANSWER_TIMEOUT_SECONDS) as response:

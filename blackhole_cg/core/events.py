@@ -69,10 +69,11 @@ class SpawnSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """A step before exec failed; nothing of the run is left."""
+    """A step before exec failed; nothing of the run is left. `passing`: the cause may be gone in a moment."""
 
     run_id: int
     message: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

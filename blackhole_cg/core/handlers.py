@@ -81,7 +81,7 @@ def await_dependencies(status: ServiceStatus, reason: Reason, detail: str) -> St
 
 def start(status: ServiceStatus, event: StartRequested | RestartRequested, context: Context) -> Step:
     """A wish of a person closes the circuit breaker: whoever asks has a reason to expect success."""
-    wanted = replace(status, desired=Desired.UP, history=NO_HISTORY, last_error=None)
+    wanted = replace(status, desired=Desired.UP, history=NO_HISTORY, last_error=None, replaces=False)
     verb = "start" if isinstance(event, StartRequested) else "restart"
     return await_dependencies(wanted, event.reason, f"{verb} requested")
 
@@ -102,7 +102,7 @@ def stay_down(status: ServiceStatus, event: StopRequested, context: Context) -> 
 
 def cancel_start(status: ServiceStatus, event: StopRequested, context: Context) -> Step:
     down = replace(status, desired=Desired.DOWN, cause=event.reason, detail=event.detail, restart_at=None)
-    return replace(down, state=State.STOPPED), ()
+    return replace(down, state=State.STOPPED, replaces=False), ()
 
 
 def spawn(status: ServiceStatus, event: DependenciesMet, context: Context) -> Step:
@@ -115,13 +115,16 @@ def refuse(status: ServiceStatus, event: StartRefused, context: Context) -> Step
 
 
 def spawn_failed(status: ServiceStatus, event: SpawnFailed, context: Context) -> Step:
-    return could_not_start(status, event.message, context)
+    return could_not_start(status, event.message, context, passing=event.passing)
 
 
-def could_not_start(status: ServiceStatus, message: str, context: Context) -> Step:
-    """A start that somebody asked for fails at once and says so; a restart goes on by the policy."""
+def could_not_start(status: ServiceStatus, message: str, context: Context, passing: bool = False) -> Step:
+    """A start that somebody asked for fails at once and says so; a restart goes on by the policy.
+
+    So does one that somebody asked for where the cause may pass: the service ran, and is missed.
+    """
     failed = replace(status, last_error=message, cause=Reason.START_FAILED, detail=message)
-    if status.history.attempt == 0:
+    if status.history.attempt == 0 and not (status.replaces and passing):
         return replace(failed, state=State.FAILED, pid=None), ()
     return follow_policy(failed, RunEnd(ExitStatus(), 0.0, error=message), context)
 
@@ -132,7 +135,9 @@ def begin_again(status: ServiceStatus, event: NeverBegan, context: Context) -> S
 
 def spawned(status: ServiceStatus, event: SpawnSucceeded, context: Context) -> Step:
     detail = f"pid {event.pid}"
-    begun = replace(status, pid=event.pid, started_at=context.now, detail=detail, last_error=None)
+    begun = replace(
+        status, pid=event.pid, started_at=context.now, detail=detail, last_error=None, replaces=False
+    )
     if context.spec.type is ServiceType.NOTIFY:
         timer = ArmTimer(Timer.START, context.spec.start_timeout_seconds, status.run_id)
         return replace(begun, detail=f"{detail}, not ready yet"), (timer,)
@@ -234,9 +239,10 @@ def spawn_failed_while_stopping(status: ServiceStatus, event: SpawnFailed, conte
 def after_run(status: ServiceStatus, exit_status: ExitStatus, why: str, context: Context) -> Step:
     """What follows a run; `why` is what it was ended for, if it was."""
     if status.desired is Desired.DOWN:
-        return replace(status, state=State.STOPPED, ending=None, started_at=None), ()
+        return replace(status, state=State.STOPPED, ending=None, started_at=None, replaces=False), ()
     if status.ending is Reason.OPERATOR:
-        fresh = replace(status, history=NO_HISTORY)
+        had_begun = status.started_at is not None
+        fresh = replace(status, history=NO_HISTORY, replaces=had_begun or status.replaces)
         return await_dependencies(fresh, Reason.OPERATOR, "restart requested")
     uptime_seconds = context.now - status.started_at if status.started_at is not None else 0.0
     end = RunEnd(exit_status, uptime_seconds, forced=why if status.ending is not None else None)

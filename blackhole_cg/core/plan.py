@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
+from blackhole_cg.core.ports import displaced
 from blackhole_cg.core.spec import ResourceLimits, RuntimeSpec, ServiceSpec, SupervisorSpec
 
 
@@ -21,11 +22,15 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One service that differs. `keys` are the keys of the configuration that do; values may be secret."""
+    """One service that differs. `keys` are the keys of the configuration that do; values may be secret.
+
+    `detail` says why it changes beside that, or without any.
+    """
 
     service: str
     kind: ChangeKind
     keys: tuple[str, ...] = ()
+    detail: str = ""
 
     @property
     def changes_limits(self) -> bool:
@@ -50,7 +55,12 @@ class Plan:
         """The plan as the API shows it."""
         return {
             "changes": [
-                {"service": change.service, "change": str(change.kind), "keys": list(change.keys)}
+                {
+                    "service": change.service,
+                    "change": str(change.kind),
+                    "keys": list(change.keys),
+                    **({"detail": change.detail} if change.detail else {}),
+                }
                 for change in self.changes
             ],
             "unchanged": list(self.unchanged),
@@ -75,14 +85,19 @@ DEFERRED: Final = frozenset({"isolation", "control_group", "metrics_listen"})
 """Fields of the runtime that hold when the supervisor itself is started again."""
 
 
-def compare(old: SupervisorSpec, new: SupervisorSpec) -> Plan:
-    """What leads from `old` to `new`."""
+def compare(old: SupervisorSpec, new: SupervisorSpec, given: Mapping[str, int] | None = None) -> Plan:
+    """What leads from `old` to `new`; `given` are the ports of live runs that were found for them."""
+    displacing = displaced(new.services, given or {})
     changes = [Change(name, ChangeKind.REMOVED) for name in old.services if name not in new.services]
     unchanged = []
     for name, spec in new.services.items():
         before = old.services.get(name)
         if before is None:
             changes.append(Change(name, ChangeKind.ADDED))
+        elif name in displacing:
+            port, owner = displacing[name]
+            detail = f"its port {port} is given to '{owner}'"
+            changes.append(Change(name, ChangeKind.RESTART, tuple(_service_keys(before, spec)), detail))
         elif keys := tuple(_service_keys(before, spec)):
             changes.append(Change(name, _kind(before, spec), keys))
         else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Final
 
 from blackhole_cg.core.probe_spec import Address
+from blackhole_cg.core.socket_spec import SocketKind, split_address
 from blackhole_cg.core.spec import PortRange, ServiceSpec
 from blackhole_cg.core.words import AUTO
 
@@ -31,6 +32,33 @@ def with_port(spec: ServiceSpec, port: int | None) -> ServiceSpec:
         return spec
     filled: ServiceSpec = _fill(spec, port)
     return filled
+
+
+def written_ports(spec: ServiceSpec) -> frozenset[int]:
+    """The TCP ports that are written for a service: its own, and those of its sockets."""
+    sockets = [
+        each.address for each in spec.sockets if each.kind is SocketKind.TCP and PORT_MARK not in each.address
+    ]
+    ports = {split_address(address)[1] for address in sockets}
+    return frozenset(ports | {spec.tcp_port} if isinstance(spec.tcp_port, int) else ports)
+
+
+def displaced(services: Mapping[str, ServiceSpec], given: Mapping[str, int]) -> dict[str, tuple[int, str]]:
+    """The services that have been given a port that is written for another, which is to run.
+
+    Args:
+        services: those of the configuration.
+        given: the ports of live runs that were found for them.
+
+    Returns:
+        For each the port, and the service it is written for.
+    """
+    owners = {port: name for name, spec in services.items() if spec.enabled for port in written_ports(spec)}
+    return {
+        name: (port, owners[port])
+        for name, port in given.items()
+        if port in owners and name in services and services[name].tcp_port == AUTO
+    }
 
 
 def _fill(value: Any, port: int) -> Any:
@@ -99,6 +127,10 @@ class PortTable:
     def holder(self, port: int) -> str | None:
         """The service that holds a port."""
         return self._holders.get(port)
+
+    def is_written(self, port: int | None) -> bool:
+        """Whether a port is written in the configuration, and so given to nobody."""
+        return port in self._fixed
 
     def known(self) -> list[str]:
         """The services that hold a port or had one."""

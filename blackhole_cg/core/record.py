@@ -132,6 +132,7 @@ _LENIENT: Final[dict[str, Callable[[Any], Any]]] = {
     "restarts": int,
     "started_at": float,
     "restart_at": float,
+    "replaces": bool,
 }
 
 

@@ -234,8 +234,10 @@ def surge_of(group: str, spec: SupervisorSpec) -> dict[str, ServiceSpec]:
 def foresee_surge(old: SupervisorSpec, new: SupervisorSpec, plan: Plan) -> dict[str, list[str]]:
     """By group the additional instances that there will be for a change, as far as they will be needed."""
     taken, changed = places(new), Counter[str]()
-    for name in plan.names(ChangeKind.RESTART):
-        if rolls(old.services[name], new.services[name], taken):
+    for change in plan.changes:
+        name = change.service
+        waits = change.kind is ChangeKind.RESTART and not change.detail  # who has to move does so at once
+        if waits and rolls(old.services[name], new.services[name], taken):
             changed[str(new.services[name].instance_of)] += 1
     found = {group: list(surge_of(group, new))[:count] for group, count in changed.items()}
     return {group: names for group, names in found.items() if names}

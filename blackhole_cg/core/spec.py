@@ -198,4 +198,5 @@ class SupervisorSpec:
     services: Mapping[str, ServiceSpec]
     sources: tuple[str, ...] = ()  # the files it came from
     notes: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()  # where files were looked for
     surge: Mapping[str, ServiceSpec] = field(default_factory=dict)

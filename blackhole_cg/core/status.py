@@ -37,6 +37,7 @@ class ServiceStatus:
     health: Health = Health.UNKNOWN
     last_exit: LastExit | None = None
     last_error: str | None = None
+    replaces: bool = False  # the next run is to follow one that was ended for it, and has not begun yet
 
     @property
     def holds_sockets(self) -> bool:

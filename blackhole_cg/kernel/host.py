@@ -32,6 +32,7 @@ from blackhole_cg.kernel.process import Children
 from blackhole_cg.kernel.run import LinuxRun
 from blackhole_cg.kernel.service_manager import ServiceManager
 from blackhole_cg.kernel.start_marks import StartMarks
+from blackhole_cg.kernel.stored_streams import StoredStreams
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 
@@ -65,7 +66,8 @@ class LinuxHost:
         self._facts = read_host_facts(self._place)
         self._io_weights = io_weight_mechanisms(SYS, self._place.mount)
         self._abilities = Abilities.of_this_process()
-        self._streams = StreamFiles(options.runtime_dir / "fifo")
+        self._stored = StoredStreams(options.manager)
+        self._streams = StreamFiles(options.runtime_dir / "fifo", self._stored)
         self._marks = StartMarks(options.runtime_dir / "starting")
         self._children = Children()
         self._watch = EmptinessWatch()
@@ -107,6 +109,7 @@ class LinuxHost:
         Raises:
             CgroupError: the root cannot be claimed and `isolation: required` demands it.
         """
+        self._stored.inherit(self._options.inherited)
         self._sockets.inherit(self._options.inherited)
         tree = self._claim()
         self._own_process = OwnProcess(self.subreaper)
@@ -148,6 +151,7 @@ class LinuxHost:
             SpawnError: something before the fork failed; nothing is left behind.
         """
         assert self._launcher is not None, "open() comes first"
+        self._streams.keep(spec.name)
         return self._launcher.launch(spec)
 
     def adopt(self, spec: ServiceSpec, record: RunRecord) -> LinuxRun | None:
@@ -240,6 +244,7 @@ class LinuxHost:
         self._watch.close()
         self._alarms.close()
         self._sockets.close()
+        self._stored.close()
         self._children.foreign.close()
         if self._launcher is not None and self._launcher.tree is not None:
             self._launcher.tree.close()

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_SECONDS: Final = 5.0
 KEEP_SECONDS: Final = 1.0
+KEEP_SOON_SECONDS: Final = 0.1
+"""For what is stored with every first run of a service, and again with the next where that failed."""
 
 
 class ServiceManager:
@@ -75,6 +77,18 @@ class ServiceManager:
             self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, (descriptor,), KEEP_SECONDS)
         except OSError as cause:
             log.warning("%s is not stored with the service manager: %s", name, cause)
+
+    def keep_all(self, name: str, descriptors: Sequence[int]) -> bool:
+        """Store copies of these, all by one name, as `keep` does; whether that was sent, or nobody is there.
+
+        FDPOLL=0: a pipe whose other ends are all closed would be let go of, just when it is needed.
+        """
+        try:
+            self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, descriptors, KEEP_SOON_SECONDS)
+        except OSError as cause:
+            log.warning("%s is not stored with the service manager: %s", name, cause)
+            return False
+        return True
 
     def keep_no_more(self, name: str) -> None:
         """Let go of every stored descriptor of this name."""

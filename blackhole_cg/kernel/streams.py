@@ -16,6 +16,7 @@ from pathlib import Path
 
 from blackhole_cg.core.words import Stream
 from blackhole_cg.kernel.identity import Identity
+from blackhole_cg.kernel.stored_streams import StoredStreams
 
 DIRECTORY_MODE = 0o711
 FIFO_MODE = 0o600
@@ -23,16 +24,25 @@ _DELETED = " (deleted)"  # Source: proc_pid_fd(5)
 
 
 class StreamFiles:
-    """The FIFOs below one directory, `NAME.stdout` and `NAME.stderr` for each service."""
+    """The FIFOs below one directory, `NAME.stdout` and `NAME.stderr` for each service.
 
-    def __init__(self, directory: Path, proc: Path = Path("/proc")) -> None:
+    `stored` has those that outlived an earlier supervisor, and is given those that runs write to.
+    """
+
+    def __init__(self, directory: Path, stored: StoredStreams, proc: Path = Path("/proc")) -> None:
         self._directory = directory
+        self._stored = stored
         self._proc = proc
         self._pipe_bytes = _largest_pipe(proc)
         self._readers: dict[str, tuple[int, int, int]] = {}  # who reads what has this name: descriptor, FIFO
 
     def open_reader(self, name: str, stream: Stream, owner: Identity) -> int:
         """A non-blocking descriptor for reading; makes the FIFO and enlarges its buffer. Raises OSError."""
+        stored = self._stored.take(self.path(name, stream), name, stream)
+        if stored is not None:  # with what nobody has read, and maybe nobody else has open
+            os.set_blocking(stored, False)
+            self._note_reader(self.path(name, stream), stored)
+            return stored
         descriptor = self._open(name, stream, owner, os.O_NONBLOCK)
         with contextlib.suppress(OSError):  # past the user's share of pipe memory: the usual size will do
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
@@ -50,6 +60,10 @@ class StreamFiles:
         descriptor = os.open(f"{self._proc}/self/fd/{reader}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         return _prepare(descriptor, self.path(name, stream), owner, 0)
 
+    def keep(self, name: str) -> None:
+        """A run is to write to what is read of a service: let it outlast us."""
+        self._stored.keep(name, self._readers_of(name))
+
     def find_lost(self, name: str, pids: Sequence[int]) -> dict[Stream, int]:
         """Non-blocking descriptors of the FIFOs that a service's processes have, and that lost their names.
 
@@ -59,7 +73,7 @@ class StreamFiles:
         found: dict[Stream, int] = {}
         for number, stream in enumerate(Stream, start=1):
             path = self.path(name, stream)
-            if pids and _is_same_file(f"{self._proc}/{pids[0]}/fd/{number}", path):
+            if pids and self._is_read(f"{self._proc}/{pids[0]}/fd/{number}", path):
                 continue  # nothing is lost: that is nearly always so
             real = f"{self._directory.resolve()}/{name}.{stream}"
             links = (f"{self._proc}/{pid}/fd/{number}" for pid in pids)
@@ -68,20 +82,35 @@ class StreamFiles:
             if descriptor is not None:
                 found[stream] = descriptor
                 self._note_reader(path, descriptor)
+        if pids:
+            self._stored.note_adopted(name, self._readers_of(name), are_others=bool(found))
         return found
 
     def names(self) -> set[str]:
         """The services that have FIFOs here."""
         try:
-            return {path.stem for path in self._directory.iterdir() if path.suffix[1:] in tuple(Stream)}
+            found = {path.stem for path in self._directory.iterdir() if path.suffix[1:] in tuple(Stream)}
         except OSError:
-            return set()
+            found = set()
+        return found | self._stored.names()
 
     def remove(self, name: str) -> None:
         """Delete a service's FIFOs; open descriptors stay valid."""
         for stream in Stream:
             Path(self.path(name, stream)).unlink(missing_ok=True)
             self._readers.pop(self.path(name, stream), None)
+        self._stored.drop(name)
+
+    def _is_read(self, link: str, path: str) -> bool:
+        """Whether a descriptor in /proc is of what has this path, or of what is read in its place."""
+        if _is_same_file(link, path):
+            return True
+        reader = self._find_reader(path)
+        return reader is not None and _is_same_file(link, f"{self._proc}/self/fd/{reader}")
+
+    def _readers_of(self, name: str) -> list[int]:
+        readers = [self._find_reader(self.path(name, stream)) for stream in Stream]
+        return [reader for reader in readers if reader is not None]
 
     def _note_reader(self, path: str, descriptor: int) -> None:
         found = os.fstat(descriptor)

@@ -41,7 +41,7 @@ from blackhole_cg.core.ports import with_port
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.words import Health, State
-from blackhole_cg.errors import BlackholeError, SpawnError
+from blackhole_cg.errors import BlackholeError, SpawnError, is_passing
 from blackhole_cg.runner.clock import Clock
 from blackhole_cg.runner.health import HealthWatch
 from blackhole_cg.runner.host import Host, Run
@@ -298,7 +298,7 @@ class ServiceRunner:
             self.run = self._host.launch(with_port(self.spec, self.tcp_port), run_id)
         except (BlackholeError, OSError) as cause:
             text = str(cause) if isinstance(cause, SpawnError) else f"cannot start '{self.name}': {cause}"
-            self.post(SpawnFailed(run_id, text))
+            self.post(SpawnFailed(run_id, text, is_passing(cause)))
             return
         self.started_wall, self.run_hash = self._clock.wall(), self.spec.config_hash
         self._listener.run_began(self, self.run, run_id)
@@ -315,7 +315,7 @@ class ServiceRunner:
             await run.executed()
         except SpawnError as error:
             self._forget_run()
-            self.post(SpawnFailed(run_id, str(error)))
+            self.post(SpawnFailed(run_id, str(error), is_passing(error)))
             return
         self.last_limits = run.limits
         self.post(SpawnSucceeded(run_id, run.pid))

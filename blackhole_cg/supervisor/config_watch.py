@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import glob
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from blackhole_cg.core.spec import SupervisorSpec
-from blackhole_cg.errors import BlackholeError, KernelError
+from blackhole_cg.errors import BlackholeError, ConfigError, KernelError
 from blackhole_cg.kernel.file_watch import FileWatch
 
 _log = logging.getLogger(__name__)
@@ -18,7 +20,10 @@ QUIET_SECONDS: Final = 0.5
 
 
 class ConfigWatch:
-    """Watches the files that a configuration came from; `reload` has them read again."""
+    """Watches where a configuration came from; `reload` has it read again.
+
+    That is its files, where files to include are looked for, and where programs are.
+    """
 
     def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
         self._reload = reload
@@ -26,14 +31,21 @@ class ConfigWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._told = ""  # what was wrong the last time
+        self._spec: SupervisorSpec | None = None
+        self._broken: list[str] = []  # files that are wrong, and may be new
 
     def follow(self, spec: SupervisorSpec) -> None:
         """Watch the files of this configuration, if it says so."""
-        if not spec.runtime.watch:
+        self._spec, self._broken = spec, []
+        self._look()
+
+    def _look(self) -> None:
+        spec = self._spec
+        if spec is None or not spec.runtime.watch:
             self._files.close()
             return
         try:
-            self._files.watch(spec.sources)
+            self._files.watch(spec.sources, (*spec.globs, *_program_globs(spec), *self._broken))
         except KernelError as error:
             _log.error("changes of the configuration's files are not noticed: %s", error)
 
@@ -55,6 +67,7 @@ class ConfigWatch:
             self._changed()  # once more, when that one is done
             return
         _log.info("the configuration's files have changed: reloading")
+        self._look()  # before they are read: nothing may come unseen into a new directory
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -65,3 +78,20 @@ class ConfigWatch:
             if str(error) != self._told:
                 _log.error("reload: %s", error)
             self._told = str(error)
+            if isinstance(error, ConfigError):
+                sources = dict.fromkeys(each.source for each in error.diagnostics)
+                self._broken = [glob.escape(str(Path(source).absolute())) for source in sources]
+                self._look()
+
+
+def _program_globs(spec: SupervisorSpec) -> list[str]:
+    """What finds the programs in the services directory, and directories that may get one."""
+    if spec.runtime.discovery is None:
+        return []
+    services_dir = Path(spec.runtime.discovery.directory)
+    try:
+        names = [each.name for each in services_dir.iterdir() if each.is_dir()]
+    except OSError:
+        names = []
+    fixed = Path(glob.escape(str(services_dir)))
+    return [str(fixed / "*"), *(str(fixed / glob.escape(name) / glob.escape(name)) for name in names)]

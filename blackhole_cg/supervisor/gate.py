@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 
 from blackhole_cg.core.admission import find_shortage, promised_bytes
 from blackhole_cg.core.events import DependenciesMet, StartRefused
+from blackhole_cg.core.ports import written_ports
 from blackhole_cg.core.spec import RuntimeSpec, ServiceSpec
 from blackhole_cg.core.topology import Topology, is_met
 from blackhole_cg.core.words import AUTO, LIVE_STATES, Overcommit, State
@@ -44,7 +45,9 @@ class Gate:
         self._promised_bytes = 0
         self._held: set[str] = set()
         self._listening: dict[str, frozenset[int | str]] = {}  # name -> where its run listens
+        self._given: dict[str, int] = {}  # name -> the port that was found for its run
         self._leaving: Set[str] = frozenset()
+        self._moving: Set[str] = frozenset()
         self._queue: deque[str] = deque()
         self._scheduled = False
         self.reconfigure(runners, topology, runtime)
@@ -82,6 +85,7 @@ class Gate:
             self._admit(runner)
         else:
             self._promised_bytes -= self._live.pop(runner.name, 0)
+            self._given.pop(runner.name, None)
             if self._listening.pop(runner.name, None) is not None:
                 self._ask_all()
         if state in (State.RUNNING, State.COMPLETED):
@@ -92,6 +96,11 @@ class Gate:
     def expect(self, leaving: Set[str]) -> None:
         """These are about to end and stay down: until then whoever needs their place is not refused."""
         self._leaving = leaving
+
+    def expect_moves(self, names: Set[str]) -> None:
+        """The runs of these are about to end, and the next ones get other ports: who needs theirs waits."""
+        self._moving = names
+        self._ask_all()
 
     def hold(self, names: Iterable[str]) -> None:
         """Let these wait, whatever their dependencies, until they are released."""
@@ -133,11 +142,14 @@ class Gate:
 
     def _is_taken(self, runner: ServiceRunner) -> bool:
         """Whether another service, which is to give it up, still listens where this one is to."""
-        wanted = _endpoints(runner.spec)
+        wanted, ports = _endpoints(runner.spec), written_ports(runner.spec)
         return any(
             self._gives_up(name, wanted & held)
             for name, held in self._listening.items()
             if name != runner.name
+        ) or any(
+            port in ports and (name in self._moving or name in self._leaving)
+            for name, port in self._given.items()
         )
 
     def _gives_up(self, name: str, places: frozenset[int | str]) -> bool:
@@ -148,6 +160,8 @@ class Gate:
     def _admit(self, runner: ServiceRunner) -> None:
         if runner.name not in self._live:
             self._listening[runner.name] = _endpoints(runner.spec)
+            if runner.spec.tcp_port == AUTO and runner.tcp_port is not None:
+                self._given[runner.name] = runner.tcp_port
             self._live[runner.name] = promised_bytes(runner.spec)
             self._promised_bytes += self._live[runner.name]
 

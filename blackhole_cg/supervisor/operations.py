@@ -56,6 +56,7 @@ class _Start:
     begun: list[str]
     problems: list[str] = field(default_factory=list)
     rolled_back: bool = False
+    replaces: bool = False  # runs that were ended for it: a first attempt that fails is told, and made up for
     outcomes: asyncio.Queue[_Outcome] = field(default_factory=asyncio.Queue)
 
 
@@ -172,7 +173,7 @@ class Operations:
         for name in begin:
             if self._owns(claim, name):
                 self._runners[name].post(StartRequested())
-        await self._await_started(_Start(claim, {*begin, *asked}, []))
+        await self._await_started(_Start(claim, {*begin, *asked}, [], replaces=True))
 
     def cancel(self, names: Iterable[str], detail: str) -> None:
         """Want these down, and end at once what is no run yet: there is no order to keep."""
@@ -276,7 +277,8 @@ class Operations:
             raise OperationError("\n".join(start.problems), rolled_back=start.rolled_back)
 
     async def _watch_start(self, start: _Start, name: str) -> None:
-        start.outcomes.put_nowait(_Outcome(name, await problem_of_start(self._runners[name])))
+        problem = await problem_of_start(self._runners[name], start.replaces)
+        start.outcomes.put_nowait(_Outcome(name, problem))
 
     async def _take_outcome(self, start: _Start, outcome: _Outcome) -> None:
         if outcome.name not in start.pending:
@@ -323,23 +325,27 @@ class Operations:
         return [name for name in overtaken if name]
 
 
-async def problem_of_start(runner: ServiceRunner) -> str | None:
-    """Wait until a service is where a start is to bring it; what has kept it from there."""
+async def problem_of_start(runner: ServiceRunner, replaces: bool = False) -> str | None:
+    """Wait until a service is where a start is to bring it; what has kept it from there.
+
+    With `replaces` that is told of the first attempt, which the restart policy makes up for.
+    """
     await runner.settle(lambda status: status.state is not State.WAITING or None)
     bound_seconds = runner.spec.start_timeout_seconds if _tells_when_it_is_up(runner) else None
     try:
-        return (await _settle_start(runner, bound_seconds)).problem
+        return (await _settle_start(runner, bound_seconds, replaces)).problem
     except TimeoutError:
         return f"cannot start '{runner.name}': {_lateness(runner)}"
 
 
-def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | None:
+def _start_outcome(runner: ServiceRunner, status: ServiceStatus, replaces: bool) -> _Outcome | None:
     name = runner.name
     if status.state is State.COMPLETED:
         return _Outcome(name)
     if is_up(runner.spec, status):
         return _Outcome(name)
-    if status.state is State.FAILED:
+    is_put_off = replaces and status.replaces and status.state is State.RESTARTING
+    if status.state is State.FAILED or is_put_off:
         error = status.last_error or status.detail
         prefix = f"cannot start '{name}': "
         return _Outcome(name, error if error.startswith(prefix) else prefix + error)
@@ -348,7 +354,9 @@ def _start_outcome(runner: ServiceRunner, status: ServiceStatus) -> _Outcome | N
     return None
 
 
-async def _settle_start(runner: ServiceRunner, bound_seconds: float | None) -> _Outcome:
+async def _settle_start(
+    runner: ServiceRunner, bound_seconds: float | None, replaces: bool = False
+) -> _Outcome:
     """How the start of one service came out. Raises TimeoutError when it takes longer than it may.
 
     The bound is moved for as long as the service asks for more time.
@@ -358,7 +366,7 @@ async def _settle_start(runner: ServiceRunner, bound_seconds: float | None) -> _
     while True:
         try:
             async with asyncio.timeout_at(deadline):
-                return await runner.settle(lambda status: _start_outcome(runner, status))
+                return await runner.settle(lambda status: _start_outcome(runner, status, replaces))
         except TimeoutError:
             if runner.extended_until <= loop.time():
                 raise

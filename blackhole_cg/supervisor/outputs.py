@@ -64,6 +64,10 @@ class Outputs:
             _log.warning("%s: its FIFOs were deleted; they are read through process %d", spec.name, run.pid)
             self.pumps[spec.name].read_from(streams)
 
+    def end_run(self, name: str) -> None:
+        """Take what a run has left of which nothing lives, its unfinished last lines too."""
+        self.pumps[name].end_run()
+
     def run_ids(self) -> dict[str, int]:
         """The newest run of each service that anything was read of, also where the state does not know it."""
         return {name: pump.run_id for name, pump in self.pumps.items()}

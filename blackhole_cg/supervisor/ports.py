@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from blackhole_cg.core.ports import PORT_MARK, PortHolder, PortTable
+from blackhole_cg.core.ports import PortHolder, PortTable, written_ports
 from blackhole_cg.core.record import Memory
-from blackhole_cg.core.socket_spec import SocketKind, split_address
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.words import AUTO, LIVE_STATES, Desired, Reason, State
 from blackhole_cg.errors import SpawnError
@@ -111,12 +110,18 @@ class Ports:
         return name in self._short
 
     def note(self, runner: ServiceRunner) -> None:
-        """Take in a new status: a port is kept for as long as there is a run, or another one is wanted."""
+        """Take in a new status: a port is kept for as long as there is a run, or another one is wanted.
+
+        One that has been written for another service meanwhile is kept no longer than the run.
+        """
         if runner.status.state is State.WAITING:
             self._short.discard(runner.name)
         if runner.status.state in LIVE_STATES:
             return
-        if runner.status.state in _AT_REST or runner.spec.tcp_port != AUTO:
+        is_written = self._table.is_written(self._table.held(runner.name))
+        if is_written and runner.spec.tcp_port == AUTO:
+            self._host.sockets.release(runner.name)  # whom it is written for may bind it
+        if runner.status.state in _AT_REST or runner.spec.tcp_port != AUTO or is_written:
             self._table.release(runner.name)
             runner.tcp_port = None
 
@@ -180,10 +185,5 @@ def _taken(port: int, holder: PortHolder) -> str:
 def _fixed(spec: SupervisorSpec) -> frozenset[int]:
     """The ports that are written in the configuration."""
     listen = spec.runtime.metrics_listen
-    written = [service.tcp_port for service in spec.services.values()]
-    written.append(listen.port if listen is not None else None)
-    held = [
-        each for service in spec.services.values() for each in service.sockets if each.kind is SocketKind.TCP
-    ]
-    written += [split_address(each.address)[1] for each in held if PORT_MARK not in each.address]
-    return frozenset(port for port in written if isinstance(port, int))
+    written = {listen.port} if listen is not None else set()
+    return frozenset(written.union(*map(written_ports, spec.services.values())))

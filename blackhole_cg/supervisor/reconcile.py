@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from blackhole_cg.core.plan import DEFERRED, ChangeKind, Plan, compare
+from blackhole_cg.core.ports import displaced
 from blackhole_cg.core.restart import backoff_delay_seconds
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
@@ -77,6 +78,7 @@ class Reconciler:
         self._leaving: dict[str, ServiceSpec] = {}
         self._disabled: set[str] = set()  # by a newer configuration, and not stopped yet
         self._unlimited: set[str] = set()  # the limits of their runs are not those configured yet
+        self._moving: set[str] = set()  # they were given a port that is written for another service
         self._tasks: set[asyncio.Task[list[str]]] = set()
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._attempts: dict[str, int] = {}
@@ -102,7 +104,7 @@ class Reconciler:
         """
         old, before = self.spec, self._services.runners
         operations = self._services.operations  # these know what goes
-        plan = compare(old, new)
+        plan = compare(old, new, self._services.given_ports)
         kept = {name: getattr(old.runtime, name) for name in DEFERRED}
         new = replace(new, runtime=replace(new.runtime, **kept))
         gone = {name: old.services[name] for name in plan.names(ChangeKind.REMOVED)}
@@ -122,10 +124,15 @@ class Reconciler:
         return Applied(plan, tuple(self._begin(old, plan, returning, force)))
 
     def catch_up(self, names: Iterable[str]) -> None:
-        """Runs that were taken over may have the limits of an earlier configuration: change these."""
+        """Runs that were taken over may have the limits of an earlier configuration: change these.
+
+        They may also have a port that is written for another service by now.
+        """
         self._unlimited.update(names)
         if self._unlimited:
             self._work(self._change_limits(force=False))
+        if moving := self._expect_moves():
+            self._work(self._restart(moving, set(), ()))
 
     def run_again(self, name: str) -> Applied:
         """Give a service another run, if it is wanted up."""
@@ -175,6 +182,7 @@ class Reconciler:
         self._unlimited &= services.keys()
         if self._unlimited:
             yield self._work(self._change_limits(force))
+        self._expect_moves()
         topology = self._services.topology
         for group in topology.groups(again):
             after = [name for name in fresh if not group.isdisjoint(topology.with_requirements([name]))]
@@ -182,6 +190,25 @@ class Reconciler:
             yield self._work(self._restart(group, coming, after))
         if fresh:
             yield self._work(self._start(fresh))
+
+    def _expect_moves(self) -> list[str]:
+        """Let who has a written port wait until the service that was given it has another; who these are."""
+        names = displaced(self.spec.services, self._services.given_ports)
+        self._moving = set(names)
+        self._services.expect_moves(self._moving)
+        return list(names)
+
+    def _move_the_rest(self) -> None:
+        """Restart those again that were to move and did not, because a newer wish overtook their restart."""
+        runners = self._services.runners
+        staying = self._moving & displaced(self.spec.services, self._services.given_ports).keys()
+        ending = {name for name in staying if runners[name].status.state is State.STOPPING}
+        again = {name for name in staying - ending if self._is_wanted(name)} if not self._closed else set()
+        if again | ending != self._moving:  # nobody is to wait for ever
+            self._moving = again | ending
+            self._services.expect_moves(self._moving)
+        if again:
+            self._work(self._restart(again, set(), ()))
 
     def _runs_by_another(self, name: str) -> bool:
         """Whether a service that comes back before its stop began has a run that is not by its new spec."""
@@ -214,7 +241,7 @@ class Reconciler:
                 self._installer.limits_changed(runner)
         return problems
 
-    async def _restart(self, names: Iterable[str], coming: Set[str], after: Iterable[str]) -> list[str]:
+    async def _restart(self, names: Collection[str], coming: Set[str], after: Iterable[str]) -> list[str]:
         """Restart those that are still wanted up, as those are that come (back), and then start others."""
         services = self.spec.services
         wanted = [
@@ -224,6 +251,8 @@ class Reconciler:
             or (self._is_wanted(name) and name not in self._disabled)
         ]
         problems = await _problems_of(self._services.operations.restart(wanted)) if wanted else []
+        if self._moving.intersection(names):
+            self._move_the_rest()
         self._look_again(wanted)
         return problems + await self._start(after)
 

@@ -187,7 +187,7 @@ class Configuration:
         """What to apply the configuration in this file would change. Raises ConfigError, IsolationError."""
         new = await self._sources.read(Path(path))
         self._check(new)
-        plan = compare(self.spec, new)
+        plan = compare(self.spec, new, self._parts.services.given_ports)
         return {**describe(self.spec, new, plan), "surge": foresee_surge(self.spec, new, plan)}
 
     def applied(self) -> list[Entry]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from blackhole_cg.core.plan import ChangeKind, compare
+from blackhole_cg.core.ports import displaced
 from blackhole_cg.core.rollout import Phase, Rollout, carry_on, keep, places, rolls, stage
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.topology import is_up
@@ -104,9 +105,10 @@ class Rolling:
             again: whether somebody asks for all of it. Otherwise what has failed is not tried again, and
                 what differs beside the rollouts there are is brought there at once.
         """
-        plan = compare(self.spec, new)
+        given = self._services.given_ports
+        plan = compare(self.spec, new, given)
         before = self._drives
-        rollouts = self._arrange(new) if again else self._kept(new)
+        rollouts = self._arrange(new, given) if again else self._kept(new)
         self._drives = [self._go_on(rollout, new, force, again) for rollout in rollouts]
         self.record()
         try:
@@ -181,16 +183,17 @@ class Rolling:
         (_log.error if failed else _log.info)("%s: %s", service, detail, extra={"service": service})
         self._note(service, detail, failed)
 
-    def _arrange(self, new: SupervisorSpec) -> list[Rollout]:
+    def _arrange(self, new: SupervisorSpec, given: Mapping[str, int]) -> list[Rollout]:
         """The rollouts that lead to the newest configuration, all of them forward."""
         known = {name: each for each in self._kept(new) for name in each.former}
         groups: dict[str, dict[str, ServiceSpec]] = {}
         for name in new.services:
             if name in known:
                 groups.setdefault(known[name].group, {})[name] = known[name].former[name]
-        old, taken = self._reconciler.spec.services, places(new)
-        for name in compare(self._reconciler.spec, new).names(ChangeKind.RESTART):
-            if name not in known and rolls(old[name], new.services[name], taken):
+        old, taken, moved = self._reconciler.spec.services, places(new), displaced(new.services, given)
+        for name in compare(self._reconciler.spec, new, given).names(ChangeKind.RESTART):
+            is_free = name not in known and name not in moved
+            if is_free and rolls(old[name], new.services[name], taken):
                 groups.setdefault(str(new.services[name].instance_of), {})[name] = old[name]
         released = frozenset(name for name in known if name in known[name].released)
         return [

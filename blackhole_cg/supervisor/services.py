@@ -15,7 +15,7 @@ from blackhole_cg.core.record import Memory, RunRecord
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
 from blackhole_cg.core.status import ServiceStatus
 from blackhole_cg.core.topology import build_topology
-from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason
+from blackhole_cg.core.words import AUTO, LIVE_STATES, Dependents, Reason
 from blackhole_cg.errors import DependentsError, UnknownServiceError
 from blackhole_cg.runner.clock import Clock, wall_text
 from blackhole_cg.runner.host import Host, Run
@@ -96,6 +96,8 @@ class Services:
             runner.reconfigure(spec.services[name])
         self.topology, self.runners = topology, runners
         self.ports.reconfigure(spec)
+        for runner in runners.values():
+            self.ports.note(runner)
         self._gate.reconfigure(self.runners, self.topology, spec.runtime)
         self.operations = self.operations.succeeded_by(self.runners, self.topology)
         gone = [runner for name, runner in before.items() if name not in self.runners]
@@ -131,6 +133,19 @@ class Services:
     def expect(self, leaving: Set[str]) -> None:
         """These are about to end and stay down; see `Gate.expect`."""
         self._gate.expect(leaving)
+
+    def expect_moves(self, names: Set[str]) -> None:
+        """The runs of these are about to end, and the next ones get other ports."""
+        self._gate.expect_moves(names)
+
+    @property
+    def given_ports(self) -> dict[str, int]:
+        """The ports that live runs were given, by service."""
+        return {
+            name: runner.tcp_port
+            for name, runner in self.runners.items()
+            if runner.run is not None and runner.tcp_port is not None and runner.spec.tcp_port == AUTO
+        }
 
     def _make_runner(self, spec: ServiceSpec) -> ServiceRunner:
         around = self._surroundings

@@ -36,6 +36,9 @@ class Outputs(Protocol):
     def rejoin(self, spec: ServiceSpec, run: Run) -> None:
         """See to it that what a run writes that was taken over is read, wherever it writes it."""
 
+    def end_run(self, name: str) -> None:
+        """Nothing of a service's last run is left: take what it has written, unfinished lines too."""
+
     def open_removed(self) -> None:
         """Read on what services write that are not configured any more, and what they have left."""
 
@@ -89,6 +92,8 @@ async def settle_rest(
             status = memory.statuses[name]
             # A run that began on a full disk is not stored; its number is not given again all the same.
             status = replace(status, run_id=max(status.run_id, runner.status.run_id))
+            if status.state in LIVE_STATES:
+                outputs.end_run(name)
             _resume(runner, status, never_began=never_began)
     # Once the last process has it closed and nobody reads, what is in a FIFO is gone.
     outputs.open_removed()

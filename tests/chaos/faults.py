@@ -189,7 +189,7 @@ async def restart_held(world: World) -> str:
     world.may_have_ended("held")
     world.note_end("held")
     problem = await world.command(lambda client: client.change("restart", ["held"]))
-    # Whoever asks for a start that fails is told so, and it stays failed.
+    # Whoever asks for a restart that fails is told so; it stays failed where the cause is none that passes.
     world.may_have_failed = problem.startswith("cannot start")
     return problem or "acknowledged"
 

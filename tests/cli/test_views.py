@@ -9,6 +9,7 @@ import pytest
 from blackhole_cg.cli.banner import render_banner
 from blackhole_cg.cli.logs import MessagePrinter
 from blackhole_cg.cli.monitor import render_sample
+from blackhole_cg.cli.reload import print_applied
 from blackhole_cg.cli.status_view import render_details, render_overview, short_value
 from blackhole_cg.cli.terminal import Cell, Column, Screen, printable, render_table
 from blackhole_cg.core.facts import LimitState
@@ -207,3 +208,18 @@ def test_pieces_of_a_long_line_are_put_together_and_streams_are_not_mixed() -> N
 def test_printable_keeps_letters_and_shows_the_rest() -> None:
     assert printable("grün €") == "grün €"
     assert printable("a\x1b[31m\r\nb\u202e") == "a\\x1b[31m\\r\\nb\\u202e"
+
+
+def test_who_is_restarted_for_anothers_sake_is_told_apart(capsys):
+    detail = "its port 8000 is given to 'db'"
+    changes = [
+        {"service": "web", "change": "restart", "keys": [], "detail": detail},
+        {"service": "api", "change": "restart", "keys": ["command"], "detail": detail},
+        {"service": "db", "change": "added", "keys": []},
+    ]
+    print_applied({"changes": changes, "unchanged": [], "runtime": [], "deferred": []}, as_json=False)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"web: restarted: {detail}",
+        f"api: changed, and restarted where it is wanted up: command, {detail}",
+        "db: added",
+    ]

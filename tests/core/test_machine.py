@@ -100,6 +100,43 @@ def test_a_wanted_start_that_cannot_spawn_fails_at_once():
     assert status.last_error == "cannot start 'web': x"
 
 
+RESTARTED = (*RUNNING, ev.RestartRequested(), ev.RunEnded(1, ExitStatus(signal=15)), ev.DependenciesMet())
+
+
+def test_a_wanted_restart_that_cannot_spawn_now_goes_on_by_the_policy():
+    no_memory = ev.SpawnFailed(2, "cannot start 'web': no memory", passing=True)
+    status, effects = drive(*RESTARTED, no_memory)
+    assert (status.state, status.desired, status.cause) == (State.RESTARTING, Desired.UP, Reason.START_FAILED)
+    assert status.last_error == "cannot start 'web': no memory"
+    assert ev.ArmTimer(ev.Timer.BACKOFF, 1.0, 2) in effects
+    assert status.holds_sockets
+    status, _ = drive(
+        ev.BackoffElapsed(2), ev.DependenciesMet(), ev.SpawnFailed(3, "cannot start 'web': x"), status=status
+    )
+    assert (status.state, status.history.attempt) == (State.RESTARTING, 2)
+    status, _ = drive(ev.BackoffElapsed(3), ev.DependenciesMet(), ev.SpawnSucceeded(4, 42), status=status)
+    assert (status.state, status.replaces) == (State.RUNNING, False)
+
+
+@pytest.mark.parametrize("passing", [False, True])
+def test_a_wanted_restart_that_cannot_spawn_fails_where_trying_again_is_no_use_or_not_wanted(passing):
+    spec = service(restart=RestartPolicy(when=RestartWhen.NEVER if passing else RestartWhen.ALWAYS))
+    status, _ = drive(*RESTARTED, ev.SpawnFailed(2, "cannot start 'web': x", passing), spec=spec)
+    assert (status.state, status.cause) == (State.FAILED, Reason.START_FAILED)
+
+
+def test_a_start_after_a_stop_replaces_nothing():
+    status, _ = drive(
+        *RUNNING,
+        ev.StopRequested(),
+        ev.RunEnded(1, ExitStatus(signal=15)),
+        ev.StartRequested(),
+        ev.DependenciesMet(),
+        ev.SpawnFailed(2, "cannot start 'web': no memory", passing=True),
+    )
+    assert status.state is State.FAILED
+
+
 def test_a_restart_that_cannot_spawn_goes_on_by_the_policy():
     status, _ = drive(
         *RUNNING,
@@ -159,6 +196,7 @@ def any_event(run_id: int) -> st.SearchStrategy[ev.Event]:
         "detail": st.just("y"),
         "health": st.sampled_from(Health),
         "grace_seconds": st.sampled_from([None, 1.0]),
+        "passing": st.booleans(),
     }
     reasons = st.sampled_from([Reason.OPERATOR, Reason.SHUTDOWN, Reason.START_FAILED])
 

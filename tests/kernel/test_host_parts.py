@@ -30,6 +30,8 @@ from blackhole_cg.kernel.identity import Identity, resolve_identity
 from blackhole_cg.kernel.own_process import Abilities, parse_caught_signals
 from blackhole_cg.kernel.rlimits import RlimitBounds, parse_proc_limits
 from blackhole_cg.kernel.service_files import find_program
+from blackhole_cg.kernel.service_manager import ServiceManager
+from blackhole_cg.kernel.stored_streams import StoredStreams
 from blackhole_cg.kernel.streams import StreamFiles
 from blackhole_cg.kernel.tree import CgroupTree
 from tests.kernel.machine import Machine, new_root_name, sleeper, stop
@@ -162,8 +164,11 @@ def test_programs_are_found_on_the_services_own_path(tmp_path: Path) -> None:
         find_program(spec(argv=("dir",), environment={"PATH": path}))
 
 
+NOT_STORED = StoredStreams(ServiceManager(None, None, None))
+
+
 def test_fifos_are_made_once_and_found_again(tmp_path: Path) -> None:
-    streams = StreamFiles(tmp_path / "fifo")
+    streams = StreamFiles(tmp_path / "fifo", NOT_STORED)
     first = streams.open_reader("web", Stream.STDOUT, OWN)
     writer = streams.open_writer("web", Stream.STDOUT, OWN)
     second = streams.open_reader("web", Stream.STDOUT, OWN)
@@ -187,7 +192,7 @@ def test_fifos_are_made_once_and_found_again(tmp_path: Path) -> None:
 
 
 def test_a_writer_is_of_the_fifo_that_is_read_whatever_has_its_name(tmp_path: Path) -> None:
-    streams = StreamFiles(tmp_path / "fifo")
+    streams = StreamFiles(tmp_path / "fifo", NOT_STORED)
     reader = streams.open_reader("web", Stream.STDOUT, OWN)
     for name_is_taken in (False, True):
         shutil.rmtree(tmp_path / "fifo")
@@ -209,7 +214,7 @@ def test_a_writer_is_of_the_fifo_that_is_read_whatever_has_its_name(tmp_path: Pa
 
 
 def test_neither_files_nor_links_pass_for_a_fifo(tmp_path: Path) -> None:
-    streams = StreamFiles(tmp_path)
+    streams = StreamFiles(tmp_path, NOT_STORED)
     (tmp_path / "web.stdout").write_text("")
     os.mkfifo(tmp_path / "elsewhere")
     (tmp_path / "web.stderr").symlink_to(tmp_path / "elsewhere")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 
 import pytest
 
 from blackhole_cg.core.probe_spec import ExecTarget, ProbeSpec, ProbesSpec
+from blackhole_cg.core.socket_spec import SocketKind, SocketSpec
 from blackhole_cg.core.words import Desired, Health, State
+from blackhole_cg.errors import OperationError, SpawnError
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
 from tests.support.faults import Fate
@@ -42,6 +45,51 @@ def test_what_was_stopped_stays_so_though_another_needs_it(tmp_path):
         assert "db" not in it.host.live
         await it.ask(Wish("start", ()))
         assert status(it, "db").state is State.RUNNING, "a start of everything means it again"
+        await it.end()
+
+    run_virtual(main())
+
+
+NOW_AND_THEN = [
+    ("launch", OSError(errno.EMFILE, "on purpose")),
+    ("launch", SpawnError("web", "make a pipe", errno.ENFILE)),
+    ("executed", SpawnError("web", "execute it", errno.ENOMEM)),
+    ("executed", SpawnError("web", "fork", errno.EAGAIN)),
+]
+
+
+@pytest.mark.parametrize(("call", "error"), NOW_AND_THEN)
+def test_a_restart_that_cannot_begin_now_is_told_and_made_up_for(tmp_path, call, error):
+    async def main():
+        it = world(tmp_path, service("web", sockets=(SocketSpec("http", SocketKind.TCP, "127.0.0.1:80"),)))
+        assert await it.begin(Fate(fail_at={(call, 2): error}))
+        assert it.host.sockets.names("web")
+        restart = Wish("restart", ("web",))
+        assert await it.ask(restart)
+        assert restart.refusal is not None
+        assert restart.refusal.startswith("cannot start 'web'")
+        web = status(it, "web")
+        assert (web.state, web.desired) == (State.RESTARTING, Desired.UP)
+        assert it.host.sockets.names("web")
+        await follow(it)
+        web = status(it, "web")
+        assert (web.state, web.restarts) == (State.RUNNING, 1)
+        await it.end()
+
+    run_virtual(main())
+
+
+def test_a_reload_whose_restart_cannot_begin_now_is_told_and_made_up_for(tmp_path):
+    async def main():
+        it = world(tmp_path, service("web", config_hash="1"))
+        error = OSError(errno.EMFILE, "on purpose")
+        assert await it.begin(Fate(fail_at={("launch", 2): error}))
+        assert it.supervisor is not None
+        with pytest.raises(OperationError, match="cannot start 'web'"):
+            await it.supervisor.reload(supervisor_spec(service("web", umask=1, config_hash="2")))
+        assert status(it, "web").state is State.RESTARTING
+        assert await it.settle()
+        assert status(it, "web").state is State.RUNNING
         await it.end()
 
     run_virtual(main())

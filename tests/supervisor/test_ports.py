@@ -243,6 +243,25 @@ def test_the_next_supervisor_holds_what_lives_or_is_wanted_before_it_gives_any(t
     asyncio.run(main())
 
 
+def test_the_next_supervisor_moves_who_was_given_a_port_that_is_written_by_now(tmp_path: Path):
+    async def main():
+        host = FakeHost()
+        first = supervisor(tmp_path, auto("web"), host=host)
+        await first.open()
+        await first.start()
+        await first.detach()
+        async with supervisor(tmp_path, auto("web"), service("db", tcp_port=30000), host=host) as second:
+            await second.start()
+            await second.services.runners["web"].settle(lambda status: status.run_id == 2 or None)
+            assert {name: second.service_info(name).tcp_port for name in ("web", "db")} == {
+                "web": 30001,
+                "db": 30000,
+            }
+            assert second.service_info("db").run_id == 1
+
+    asyncio.run(main())
+
+
 def test_ports_are_remembered_after_an_end_in_order(tmp_path: Path):
     async def main():
         host = FakeHost()

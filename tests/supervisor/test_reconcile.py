@@ -8,13 +8,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackhole_cg.core.facts import ExitStatus
-from blackhole_cg.core.plan import Plan
-from blackhole_cg.core.spec import RestartPolicy, ServiceSpec, SupervisorSpec
-from blackhole_cg.core.words import MAX, State
+from blackhole_cg.core.plan import Change, ChangeKind, Plan
+from blackhole_cg.core.socket_spec import SocketKind, SocketSpec
+from blackhole_cg.core.spec import PortRange, RestartPolicy, ServiceSpec, SupervisorSpec
+from blackhole_cg.core.words import AUTO, MAX, State
 from blackhole_cg.errors import OperationError
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.reconcile import Reconciler
@@ -59,11 +61,11 @@ class Theatre:
             assert runner.name not in self.stage.host.live, f"{runner.name} was forgotten alive"
 
     def check_launch(self, spec: ServiceSpec) -> None:
-        assert self.reconciler.spec.services[spec.name] is spec, f"{spec.name} by an old configuration"
-        ports = {name: run.spec.tcp_port for name, run in self.stage.host.live.items()}
-        assert spec.tcp_port is None or spec.tcp_port not in ports.values(), (
-            f"{spec.name} with the port of another: {ports}"
-        )
+        newest, runners = self.reconciler.spec.services[spec.name], self.stage.services.runners
+        assert newest.config_hash == spec.config_hash, f"{spec.name} by an old configuration"
+        ports = {name: runners[name].tcp_port for name in self.stage.host.live}
+        own = runners[spec.name].tcp_port
+        assert own is None or own not in ports.values(), f"{spec.name} with the port of another: {ports}"
 
     def running(self) -> dict[str, str]:
         return {name: run.spec.config_hash for name, run in self.stage.host.live.items()}
@@ -77,7 +79,10 @@ def wanted(spec: SupervisorSpec) -> dict[str, str]:
 
 
 Wish = dict[str, tuple[int, int, bool, tuple[str, ...]]]
-"""Name -> version, port, whether it is enabled, what it needs: short, so that a failure can be read."""
+"""Name -> version, port, whether it is enabled, what it needs: short, so that a failure can be read.
+
+A port of 0 is `auto`. The range is the very ports that others have written, and a few more.
+"""
 
 
 @st.composite
@@ -89,7 +94,8 @@ def wishes(draw: st.DrawFn) -> Wish:
             able = [other for other, (_, _, enabled, _) in wish.items() if enabled]
             needs = draw(st.lists(st.sampled_from(able), unique=True, max_size=2)) if able else []
             enabled = draw(st.sampled_from([True, True, True, False]))
-            wish[name] = (draw(st.integers(1, 2)), port, enabled, tuple(needs))
+            given_or_written = draw(st.sampled_from([0, port]))
+            wish[name] = (draw(st.integers(1, 2)), given_or_written, enabled, tuple(needs))
     return wish
 
 
@@ -98,7 +104,7 @@ def spec_of(wish: Wish) -> SupervisorSpec:
         service(
             name,
             *needs,
-            tcp_port=port,
+            tcp_port=port or AUTO,
             enabled=enabled,
             umask=version,
             config_hash=f"{version}-{port}",  # as with real ones, of the port as well
@@ -106,7 +112,7 @@ def spec_of(wish: Wish) -> SupervisorSpec:
         )
         for name, (version, port, enabled, needs) in wish.items()
     ]
-    return supervisor_spec(*services, max_processes=len(NAMES))
+    return supervisor_spec(*services, max_processes=len(NAMES), port_range=PortRange(1, 2 * len(NAMES)))
 
 
 behaviours = st.builds(
@@ -168,6 +174,77 @@ def test_any_sequence_ends_at_the_newest_configuration(first, initial, sequence,
 
 def theatre_of(*specs: ServiceSpec, **behaviours: Behaviour) -> Theatre:
     return Theatre.open(supervisor_spec(*specs, max_processes=len(NAMES)), **behaviours)
+
+
+def ports_of(theatre: Theatre) -> dict[str, int | None]:
+    return {name: runner.port for name, runner in theatre.stage.services.runners.items()}
+
+
+def auto_and_written(*specs: ServiceSpec) -> SupervisorSpec:
+    return supervisor_spec(*specs, max_processes=len(NAMES), port_range=PortRange(8000, 8009))
+
+
+def test_who_was_given_a_port_that_is_written_for_another_moves_before_that_one_starts():
+    async def main():
+        theatre = theatre_of(web=Behaviour(stop_seconds=5))
+        await theatre.reconciler.take(auto_and_written(service("web", tcp_port=AUTO))).settled()
+        web = service("web", tcp_port=AUTO)
+        taken = theatre.reconciler.take(auto_and_written(web, service("db", tcp_port=8000)))
+        detail = "its port 8000 is given to 'db'"
+        assert taken.plan.changes == (
+            Change("web", ChangeKind.RESTART, (), detail),
+            Change("db", ChangeKind.ADDED),
+        )
+        await asyncio.sleep(1)
+        assert theatre.states() == {"web": "stopping", "db": "waiting"}
+        await taken.settled()
+        assert theatre.states() == {"web": "running", "db": "running"}
+        assert ports_of(theatre) == {"web": 8001, "db": 8000}
+        assert theatre.problems == []
+        assert "failed" not in theatre.stage.path("db")
+        assert theatre.reconciler.take(auto_and_written(web, service("db", tcp_port=8000))).work == ()
+
+    run_virtual(main())
+
+
+def test_who_waits_for_its_next_run_gives_a_written_port_away():
+    async def main():
+        web = service("web", tcp_port=AUTO, restart=RestartPolicy(initial_delay_seconds=50))
+        theatre = theatre_of()
+        await theatre.reconciler.take(auto_and_written(web)).settled()
+        theatre.stage.host.run_of("web").end()
+        await theatre.stage.until("web", State.RESTARTING)
+        db = service("db", sockets=(SocketSpec("http", SocketKind.TCP, "127.0.0.1:8000"),))
+        await theatre.reconciler.take(auto_and_written(web, db)).settled()
+        assert theatre.states() == {"web": "restarting", "db": "running"}
+        await theatre.stage.until("web", State.RUNNING)
+        assert ports_of(theatre)["web"] == 8001
+
+    run_virtual(main())
+
+
+def test_who_is_stopped_or_removed_with_a_given_port_is_waited_for():
+    async def main():
+        theatre = theatre_of(web=Behaviour(stop_seconds=5))
+        await theatre.reconciler.take(auto_and_written(service("web", tcp_port=AUTO))).settled()
+        await theatre.reconciler.take(auto_and_written(service("db", tcp_port=8000))).settled()
+        assert theatre.states() == {"db": "running"}
+        assert "failed" not in theatre.stage.path("db")
+
+    run_virtual(main())
+
+
+def test_who_is_disabled_takes_no_port_away():
+    async def main():
+        theatre = theatre_of()
+        await theatre.reconciler.take(auto_and_written(service("web", tcp_port=AUTO))).settled()
+        db = service("db", tcp_port=8000, enabled=False)
+        await theatre.reconciler.take(auto_and_written(service("web", tcp_port=AUTO), db)).settled()
+        assert len(theatre.stage.host.runs) == 1
+        with pytest.raises(OperationError, match="take tcp_port 8000: 'web' has it"):
+            await theatre.stage.operations.start(["db"])
+
+    run_virtual(main())
 
 
 def test_a_slow_end_holds_up_nobody_who_does_not_need_its_place():

@@ -43,6 +43,9 @@ class NoOutputs:
     def rejoin(self, spec: ServiceSpec, run: Run) -> None:
         pass
 
+    def end_run(self, name: str) -> None:
+        pass
+
     def open_removed(self) -> None:
         pass
 

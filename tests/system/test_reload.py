@@ -162,6 +162,24 @@ def test_files_that_change_are_reloaded_and_a_broken_one_is_told_once(supervise)
     eventually(lambda: "web" not in live.services(), "web has gone", 30)
 
 
+def test_fragments_are_taken_in_without_a_command(supervise):
+    settings = config({"web": SLEEP})
+    settings["include"] = ["conf.d/*.yaml"]
+    settings["runtime"]["orchestrator"]["watch"] = True
+    live = supervise(settings)
+    web = live.status("web")["pid"]
+    fragment = live.config.parent / "conf.d" / "apps.yaml"
+    fragment.parent.mkdir()
+    template = {"app": {**SLEEP, "data_dir": "app-{id}"}}
+    fragment.write_text(
+        yaml.safe_dump({"templates": template, "instances": [{"id": "shop", "template": "app"}]})
+    )
+    eventually(lambda: live.services().get("shop", {}).get("state") == "running", "shop runs", 60)
+    fragment.rename(fragment.with_suffix(".off"))
+    eventually(lambda: "shop" not in live.services(), "shop has gone", 60)
+    assert live.status("web")["pid"] == web
+
+
 def test_a_supervisor_killed_in_the_middle_of_a_reload_leaves_it_to_the_next_one(supervise):
     live = supervise(config({"web": SLEEP, "slow": {**STUBBORN, "stop": {"timeout": "30s"}}}))
     before = live.services()

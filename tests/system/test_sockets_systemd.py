@@ -52,6 +52,7 @@ def port() -> Iterator[int]:
 
 
 def stored() -> int:
+    """How many descriptors systemd has: the socket, and the two FIFOs of the service's output."""
     return int(system.show("NFileDescriptorStore"))
 
 
@@ -59,7 +60,7 @@ def test_a_port_answers_when_supervisor_and_service_have_both_been_killed(port):
     assert system.verify(UNITS) == ""
     system.systemctl("start", UNIT)
     service = ask(port)
-    eventually(lambda: stored() == 1, "systemd has the socket")
+    eventually(lambda: stored() == 3, "systemd has the socket and the FIFOs")
     first = system.services()["web"]["run_id"]  # not 1 where an earlier test had a service of this name
     with Load(port, 2) as load:
         supervisor = int(system.show("MainPID"))
@@ -75,7 +76,7 @@ def test_a_port_answers_when_supervisor_and_service_have_both_been_killed(port):
     info = system.services()["web"]
     assert (info["pid"], info["run_id"]) == (again, first + 1)
     assert info["sockets"]["http"]["held"]
-    assert stored() == 1
+    assert stored() == 3
 
     with Load(port, 2) as load:
         system.systemctl("restart", UNIT)
@@ -83,9 +84,9 @@ def test_a_port_answers_when_supervisor_and_service_have_both_been_killed(port):
     assert set(load.counts) == {"answered"}, load.counts
     system.run("blackhole-cg", "stop", "web")
     assert is_refused(port)
-    eventually(lambda: stored() == 0, "systemd has let go of it")
+    eventually(lambda: stored() == 2, "systemd has let go of it")
     system.run("blackhole-cg", "start", "web")
-    eventually(lambda: stored() == 1, "systemd has the new one")
+    eventually(lambda: stored() == 3, "systemd has the new one")
     system.systemctl("stop", UNIT)
     assert is_refused(port)
     assert stored() == 0

@@ -41,11 +41,15 @@ class Reader(Protocol):
 
 
 class Files:
-    """Reads the files of one configuration; `diagnostics` collects what is wrong with them."""
+    """Reads the files of one configuration; `diagnostics` collects what is wrong with them.
+
+    `sources` are the files that were read, `globs` the patterns that files were looked for by.
+    """
 
     def __init__(self, reader: Reader, environ: MappingABC[str, str]) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.sources: list[str] = []
+        self.globs: list[str] = []
         self._reader = reader
         self._environ = environ
         self._seen: set[str] = set()
@@ -111,12 +115,17 @@ class Files:
                 continue
             try:
                 pattern = posixpath.join(posixpath.dirname(source), expand(item.text, self._environ).text)
-                is_glob = any(character in pattern for character in "*?[")
-                paths = self._reader.glob(pattern) if is_glob else [pattern]
+                paths = self._look_for(pattern)
             except ValueError as error:
                 self._report(place, str(error))
             else:
                 yield from ((path, place) for path in paths)
+
+    def _look_for(self, pattern: str) -> list[str]:
+        if not any(character in pattern for character in "*?["):
+            return [pattern]
+        self.globs.append(pattern)
+        return self._reader.glob(pattern)
 
     def _join(self, included: Mapping, main: str, joined: Mapping) -> None:
         """Add the services, templates and instances of an included file; nothing else may be in it."""

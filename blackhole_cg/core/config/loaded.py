@@ -43,7 +43,8 @@ class LoadedConfig:
 
     `secrets` has the text as written of each value that a variable went into; `env_files` the variables of
     each service's env_file; `broken` is always empty in what `load_config` returns. `origins` tells which
-    services are instances, `discovered` which are in no file; `notes` is what was seen on the way.
+    services are instances, `discovered` which are in no file; `notes` is what was seen on the way, `globs`
+    the patterns by which included files were looked for.
     """
 
     config: Config
@@ -55,6 +56,7 @@ class LoadedConfig:
     origins: MappingABC[str, Origin] = field(default_factory=dict)
     discovered: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()
 
     @property
     def surge(self) -> frozenset[str]:

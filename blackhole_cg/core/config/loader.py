@@ -69,7 +69,13 @@ def inspect_config(
     config, findings = _validate(reading.data)
     broken = Broken.of(reading.broken | {finding.path for finding in findings})
     loaded = LoadedConfig(
-        config, root, tuple(files.sources), reading.secrets, broken=broken, origins=expansion.origins
+        config,
+        root,
+        tuple(files.sources),
+        reading.secrets,
+        broken=broken,
+        origins=expansion.origins,
+        globs=tuple(files.globs),
     )
     loaded = discover(loaded, scan)
     diagnostics = [*files.diagnostics, *expansion.diagnostics, *reading.diagnostics]

@@ -108,7 +108,7 @@ class Orchestrator(Section):
         "required: refuse to start when a limit cannot be enforced here; best_effort: warn and go on.",
     )
     watch: Annotated[bool, Flag()] = key(
-        False, "true: reload by itself, as soon as the files of the configuration have changed."
+        False, "true: reload by itself, as soon as files of the configuration changed, came or went."
     )
     restart_policy: RestartPolicy = section(RestartPolicy, "Restarts of services that set none.")
     resource_limits: ResourceDefaults = section(ResourceDefaults, "Limits of services that set none.")

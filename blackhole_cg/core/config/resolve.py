@@ -96,7 +96,15 @@ def resolve(loaded: LoadedConfig, context: Context) -> SupervisorSpec:
     surge = {name: services.pop(name) for name in list(services) if name in additional}
     env_files = [service.env_file for service in config.services.values() if service.env_file is not None]
     sources = [absolute_path(path, "", context) for path in (*loaded.sources, *env_files)]
-    return SupervisorSpec(_runtime(config), services, tuple(dict.fromkeys(sources)), loaded.notes, surge)
+    globs = [absolute_path(pattern, "", context) for pattern in loaded.globs]
+    return SupervisorSpec(
+        _runtime(config),
+        services,
+        tuple(dict.fromkeys(sources)),
+        loaded.notes,
+        tuple(dict.fromkeys(globs)),
+        surge,
+    )
 
 
 def _runtime(config: Config) -> RuntimeSpec:
