@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted((EXAMPLES / "services").glob("*.py"))
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 PROGRAMS = [script for script in SCRIPTS if script.name != "common.py"]
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def test_there_are_examples() -> None:

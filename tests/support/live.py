@@ -104,7 +104,7 @@ class Live:
     def ready(self) -> Live:
         """Wait until everything is up."""
         up = re.compile("^(all services running|running, but for)", re.MULTILINE)
-        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 60)
+        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 120)
         assert not self.ended(), self.text()
         return self
 
@@ -175,7 +175,7 @@ class Live:
         except BlackholeError as error:
             raise AssertionError(f"{error}\n{self.text()}") from error
 
-    def until(self, name: str, state: str, timeout_seconds: float = 30) -> dict[str, Any]:
+    def until(self, name: str, state: str, timeout_seconds: float = 90) -> dict[str, Any]:
         """Wait for a state."""
 
         def look() -> dict[str, Any] | None:
@@ -184,7 +184,7 @@ class Live:
 
         return eventually(look, f"{name} is {state}", timeout_seconds)
 
-    def interrupt(self, number: int = signal.SIGINT, timeout_seconds: float = 30) -> int:
+    def interrupt(self, number: int = signal.SIGINT, timeout_seconds: float = 90) -> int:
         """Ask for the end as Ctrl-C does; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
@@ -195,7 +195,7 @@ class Live:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -218,7 +218,7 @@ class Live:
         (self.cgroup_root / "cgroup.kill").write_text("1")
         groups = sorted((p for p in self.cgroup_root.rglob("*") if p.is_dir()), reverse=True)
         for group in [*groups, self.cgroup_root]:
-            eventually(lambda group=group: _remove(group), f"{group} can be removed", 10)
+            eventually(lambda group=group: _remove(group), f"{group} can be removed", 60)
 
 
 def _remove(group: Path) -> bool:
