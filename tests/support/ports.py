@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -75,7 +76,9 @@ class _Block:
         self._given = 0
 
     def _find(self) -> range:
-        for first in range(self.FIRST, self.END, self.SIZE):
+        blocks = range(self.FIRST, self.END, self.SIZE)
+        start = os.getpid() % len(blocks)  # another one each time: what is over may linger on a port
+        for first in (*blocks[start:], *blocks[:start]):
             with contextlib.suppress(OSError):
                 self._claim.bind(f"\0blackhole-cg-test-ports-{first}")
                 return range(first, first + self.SIZE)
@@ -87,10 +90,20 @@ class _Block:
             first = self._given if self._given + count <= self.SIZE else 0
             self._given = first + 1
             wanted = self._ports[first : first + count]
-            if all(find_port_holder(port) is None for port in wanted):
+            if all(map(_is_free, wanted)):
                 self._given = first + count
                 return wanted
         raise AssertionError(f"there are no {count} free ports in {self._ports}")
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody has it, nor any connection that was closed a moment ago."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return find_port_holder(port) is None
 
 
 # With the import, not with the first port: no test shall find one more descriptor at its end.
