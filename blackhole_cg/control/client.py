@@ -215,8 +215,9 @@ class ControlClient:
                 for event in self._follow_events(service, seen or after or 0, None):
                     seen = event["id"]
                     yield event
-            except NoSupervisorError:
-                return
+            except NoSupervisorError as error:
+                if not isinstance(error.__cause__, TimeoutError):  # late: it is on its way, on a busy machine
+                    return
 
     def _follow_events(
         self, service: str | None, after: int | None, tail: int | None
