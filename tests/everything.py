@@ -31,7 +31,7 @@ VMS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 IN_VM = ("tests/kernel", "tests/system")
 SCRATCH = ("--scratch", "256:200")
-VM_TIMEOUT_SECONDS = 5400  # each takes half an hour alone, and they share the cores with the host's tests
+VM_TIMEOUT_SECONDS = 5400  # only ends what hangs: they share the cores with each other or the host's tests
 VM_UNAVAILABLE = 77
 
 

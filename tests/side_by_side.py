@@ -29,7 +29,8 @@ SLOW_FIRST = ("system", "observe", "supervisor")
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first."""
-    items.sort(key=lambda item: not set(SLOW_FIRST) & set(item.path.parts))
+    ranks = {directory: rank for rank, directory in enumerate(reversed(SLOW_FIRST), 1)}
+    items.sort(key=lambda item: -max(ranks.get(part, 0) for part in item.path.parts))
 
 
 @pytest.hookimpl(tryfirst=True)
