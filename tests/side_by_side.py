@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CLAIMS = "BLACKHOLE_CG_TEST_CLAIMS"
 """The directory of the claims."""
+END_SECONDS = 120
+"""What a test that is broken off may take to end what it has started."""
 SLOW_FIRST = ("system", "observe", "supervisor")
 """Directories with the longest modules: one that begins last would be waited for."""
 
@@ -111,5 +114,10 @@ def running(directory: Path, count: int, arguments: Sequence[str]) -> Iterator[l
         yield runs
     finally:
         for run in runs:
-            run.process.terminate()
-            run.process.wait()
+            run.process.send_signal(signal.SIGINT)  # at which a test ends what it has started
+        for run in runs:
+            try:
+                run.process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                run.process.kill()
+                run.process.wait()

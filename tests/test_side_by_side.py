@@ -9,6 +9,7 @@ import pytest
 
 from tests import side_by_side
 from tests.everything import Counts, judge
+from tests.support.waiting import eventually
 
 MODULE = """
 import pytest
@@ -66,6 +67,16 @@ def test_a_failure_and_a_run_that_dies_are_counted(modules: list[Path], tmp_path
 def test_a_module_that_cannot_be_imported_is_a_failure(modules: list[Path], tmp_path: Path) -> None:
     modules[0].write_text("import nothing_of_this_name")
     assert outcome(tmp_path / "work").failed
+
+
+def test_broken_off_it_tears_down_what_is_under_way(modules: list[Path], tmp_path: Path) -> None:
+    for module in modules:
+        module.write_text(f"{MODULE}\n    import time\n    time.sleep(1000)\n")
+    (tmp_path / "work").mkdir()
+    with side_by_side.running(tmp_path / "work", 1, ()) as runs:
+        eventually(lambda: list(tmp_path.rglob("*.ran")), "a test has begun")
+    assert runs[0].process.returncode == pytest.ExitCode.INTERRUPTED
+    assert len(list(tmp_path.rglob("*.down"))) == 1
 
 
 def test_what_is_compiled_is_kept_where_the_environment_forbids_it_elsewhere(
