@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Claim and run, module by module."""
+    """Claim and run, module by module. A shell's background job ignores SIGINT, and so would this."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if session.testsfailed or session.config.option.collectonly:
         return None  # pytest's own loop knows what to do then
     for module, items in groupby(session.items, key=lambda item: item.path):
