@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import side_by_side
 from tests.support import real_kernel
 from tests.vagrant.needs import need_vagrant
 from tests.vm.problems import Unavailable
@@ -30,7 +31,7 @@ VMS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 IN_VM = ("tests/kernel", "tests/system")
 SCRATCH = ("--scratch", "256:200")
-VM_TIMEOUT_SECONDS = 5400  # each takes half an hour alone, and they share the cores with the host's tests
+VM_TIMEOUT_SECONDS = 5400  # only ends what hangs: they share the cores with each other or the host's tests
 VM_UNAVAILABLE = 77
 
 
@@ -42,6 +43,11 @@ class Counts:
     failed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> how many
     note: str = ""
+
+    def __add__(self, other: Counts) -> Counts:
+        note = "; ".join(filter(None, (self.note, other.note)))
+        skipped = self.skipped + other.skipped
+        return Counts(self.passed + other.passed, self.failed + other.failed, skipped, note)
 
 
 def read_report(path: Path) -> Counts:
@@ -74,11 +80,20 @@ def judge(report: Path, code: int) -> Counts:
 
 
 def on_this_host(directory: Path, everything: bool) -> Counts:
-    """Run the tests here; without `everything`, all but those that need a real kernel."""
-    report = directory / "host.xml"
-    selection = [] if everything else ["-m", "not needs_kernel"]
-    command = [sys.executable, "-m", "pytest", *selection, f"--junitxml={report}"]
-    return judge(report, subprocess.call(command, cwd=ROOT))
+    """Run the tests here; without `everything`, all but those that need a real kernel.
+
+    Those that need one use the machine up to its limits, and so have it to themselves.
+    """
+    cores = os.cpu_count() or 1
+    counts = run_here(directory / "beside", runs_of_pytest(cores), "not needs_kernel")
+    return counts + run_here(directory / "alone", 1, "needs_kernel") if everything else counts
+
+
+def run_here(directory: Path, count: int, marker: str) -> Counts:
+    """Run the tests with this marker in so many processes."""
+    directory.mkdir()
+    with side_by_side.running(directory, count, ("-m", marker)) as runs:
+        return sum((judge(run.report, run.finish()) for run in runs), Counts())
 
 
 @dataclass
@@ -96,7 +111,7 @@ class VmRun:
         report, output = directory / f"{name}.xml", directory / f"{name}.log"
         command = [sys.executable, "-m", "tests.vm", "run", *options, *SCRATCH]
         command += ["--timeout", str(VM_TIMEOUT_SECONDS), "--junit", str(report)]
-        command += ["--", "python", "-m", "pytest", "-m", marker, *IN_VM]
+        command += ["--", "python", "-m", "pytest", "-m", marker, *modules_with(marker)]
         with output.open("w") as file:
             process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, text=True)
         return cls(name, report, process, output)
@@ -108,20 +123,35 @@ class VmRun:
         print(f"\n==> {self.name}\n{text}", end="")
         if code == VM_UNAVAILABLE:
             reason = text.strip().splitlines()[-1] if text.strip() else "no VM"
-            return Counts(skipped=Counter({reason: count_tests(VMS[self.name][1])}))
+            return Counts(skipped=Counter({reason: len(list_tests(VMS[self.name][1]))}))
         return judge(self.report, code)
 
 
-def count_tests(marker: str) -> int:
-    """How many tests a VM would have run."""
+def modules_with(marker: str) -> list[str]:
+    """Where the tests of a VM are. It takes the VM a minute to find that out among all modules."""
+    return sorted({test.partition("::")[0] for test in list_tests(marker)}) or list(IN_VM)
+
+
+def list_tests(marker: str) -> list[str]:
+    """The tests that a VM runs."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marker, *IN_VM]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    return sum("::" in line for line in listed.splitlines())
+    return [line for line in listed.splitlines() if "::" in line]
+
+
+def runs_of_pytest(cores: int) -> int:
+    """How many share out the host's tests: one more than cores, because they wait for half of their time."""
+    return cores + 1
 
 
 def beside_the_host(cores: int) -> int:
-    """How many VMs run beside the host's tests: each is busy on two cores, and slowness makes tests fail."""
-    return max(1, cores // 2 - 1)
+    """How many VMs run beside the host's tests, which use two cores themselves: slowness makes tests fail."""
+    return max(0, cores // 2 - 1)
+
+
+def vms_at_once(cores: int) -> int:
+    """How many run beside each other after that: a VM has two cores, and is busy on little more than one."""
+    return max(1, cores)
 
 
 @contextlib.contextmanager
@@ -150,6 +180,21 @@ def render(results: Mapping[str, Counts]) -> str:
     return "\n".join([*lines, "", f"{passed} passed, {failed} failed, {skipped} skipped"])
 
 
+def run_all(directory: Path, vms: list[str], everything: bool) -> dict[str, Counts]:
+    """The host's tests and those of these VMs, as many beside each other as the cores bear."""
+    cores = os.cpu_count() or 1
+    beside, at_once = beside_the_host(cores), vms_at_once(cores)
+    with contextlib.ExitStack() as stack:
+        runs = stack.enter_context(vms_running(directory, vms[:beside]))
+        results = {"this host": on_this_host(directory, everything)}
+        for first in range(beside, len(vms), at_once):
+            runs = [*runs, *stack.enter_context(vms_running(directory, vms[first : first + at_once]))]
+            results |= {run.name: run.finish() for run in runs}
+            runs = []
+        results |= {run.name: run.finish() for run in runs}
+    return results
+
+
 def main() -> int:
     """Run all of it and print the table; 0 only when nothing failed."""
     prepare()
@@ -157,18 +202,9 @@ def main() -> int:
     obstacle = real_kernel.obstacle()
     names = [] if obstacle is None or "--host-only" in sys.argv[1:] else list(VMS)
     if names:
-        print(
-            f"==> {obstacle}: what needs a real kernel runs in VMs meanwhile, their output comes last",
-            flush=True,
-        )
+        print(f"==> {obstacle}: what needs a real kernel runs in VMs, their output comes last", flush=True)
     with tempfile.TemporaryDirectory(prefix="blackhole-cg-tests-") as name:
-        directory = Path(name)
-        beside = names[: beside_the_host(os.cpu_count() or 1)]
-        with contextlib.ExitStack() as vms:
-            runs = vms.enter_context(vms_running(directory, beside))
-            results = {"this host": on_this_host(directory, everything=obstacle is None)}
-            runs = [*runs, *vms.enter_context(vms_running(directory, names[len(beside) :]))]
-            results |= {run.name: run.finish() for run in runs}
+        results = run_all(Path(name), names, everything=obstacle is None)
     print("\n" + render(results))
     return 1 if any(counts.failed for counts in results.values()) else 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.everything import Counts, beside_the_host, judge, render
+from tests.everything import Counts, beside_the_host, judge, render, vms_at_once
 
 JUNIT = """\
 <testsuites><testsuite tests="6" failures="1" errors="1" skipped="2">
@@ -27,8 +27,17 @@ def test_a_run_that_failed_without_saying_so_is_a_failure(tmp_path: Path) -> Non
     assert judge(report, 3) == Counts(1, 1, note="ended with 3")
 
 
-def test_a_small_host_runs_one_vm_at_a_time_beside_its_own_tests() -> None:
-    assert [beside_the_host(cores) for cores in (1, 2, 4, 6, 8)] == [1, 1, 1, 2, 3]
+def test_a_small_host_runs_vms_after_its_own_tests_and_a_large_one_beside_them() -> None:
+    assert [beside_the_host(cores) for cores in (1, 2, 4, 6, 8)] == [0, 0, 1, 2, 3]
+    assert [vms_at_once(cores) for cores in (1, 2, 4)] == [1, 2, 4]
+
+
+def test_counts_of_several_runs_are_added_up() -> None:
+    one, other = (
+        Counts(1, 2, Counter({"not root": 1}), "ended with 3"),
+        Counts(4, 0, Counter({"not root": 2})),
+    )
+    assert one + other == Counts(5, 2, Counter({"not root": 3}), "ended with 3")
 
 
 def test_the_table_says_why_tests_were_skipped() -> None:

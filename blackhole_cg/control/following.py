@@ -91,6 +91,8 @@ def follow(begin: Callable[[bool], Iterator[T]], has_left: Callable[[], bool]) -
         except NoSupervisorError as cause:
             if deadline is None:
                 raise
+            if isinstance(cause.__cause__, TimeoutError):  # somebody has the socket, and is slow to begin
+                continue
             if is_late and (is_broken or not has_left()):  # not for one that was merely slow to answer
                 why = f"the supervisor went away, and no other came within {PATIENCE_SECONDS:g} seconds"
                 raise ControlError("broken_off", f"{why}: {cause}") from cause

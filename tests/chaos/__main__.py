@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from tests.chaos import verdict
 from tests.chaos.faults import FAULTS
 from tests.chaos.world import Ports, World
 from tests.support.live import ROOT, cgroup_mount
+from tests.support.ports import free_port
 from tests.support.real_kernel import in_test_vm
 
 DISK = "size=24m"
@@ -72,7 +72,7 @@ class Chaos:
     async def run(self) -> int:
         """Do it; 0 when nothing was wrong."""
         world = self._world
-        ports = Ports(_free_port(), _free_port())
+        ports = Ports(free_port(), free_port())
         self._held_port = ports.held
         world.write_config(ports, line_seconds=0.01 * self._slow)
         report = world.directory / "observer.json"
@@ -180,13 +180,6 @@ class Chaos:
         if problems and self._options.keep:
             print(f"kept: {world.directory}")
         print("ok" if not problems else f"{len(problems)} problems", flush=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

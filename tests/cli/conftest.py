@@ -42,7 +42,7 @@ def cli(environment: dict[str, str]) -> Cli:
             capture_output=True,
             cwd=ROOT,
             env={**environment, **changes},
-            timeout=60,
+            timeout=180,
             check=False,
         )
 

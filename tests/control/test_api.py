@@ -377,6 +377,29 @@ def test_followed_events_begin_where_asked(served: Served, client: ControlClient
     assert first == [4]
 
 
+def test_a_follower_asks_again_where_the_next_supervisor_takes_long_to_answer(tmp_path: Path) -> None:
+    late, gone = NoSupervisorError("socket", "late"), NoSupervisorError("socket", "gone")
+    late.__cause__ = TimeoutError()
+    answers: list[list[int] | Exception] = [[1, 2], late, late, [3], gone]
+    asked_after = []
+
+    class Replaced(ControlClient):
+        """Of a supervisor whose machine is so busy that an upgrade takes longer than an answer may."""
+
+        def _follow_events(
+            self, service: str | None, after: int | None, tail: int | None
+        ) -> Iterator[dict[str, Any]]:
+            asked_after.append(after)
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            yield from ({"id": number} for number in answer)
+
+    followed = list(Replaced(tmp_path).follow_events(after=0))
+    assert [event["id"] for event in followed] == [1, 2, 3]
+    assert asked_after == [0, 2, 2, 2, 3]
+
+
 def test_server_sent_events_carry_ids_and_resume_after_the_last_one(served: Served) -> None:
     served.operations.stored = [make_event(n) for n in (1, 2, 3)]
     connection = _Connection(served.socket_path)

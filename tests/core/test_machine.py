@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,7 @@ def test_an_oom_kill_is_told_apart_from_other_kills():
     assert (status.cause, status.last_exit.reason) == (Reason.OOM, Reason.OOM)
 
 
+@cache
 def any_event(run_id: int) -> st.SearchStrategy[ev.Event]:
     run_ids = st.sampled_from([max(run_id - 1, 0), run_id])
     exits = st.builds(ExitStatus, code=st.sampled_from([None, 0, 1]), signal=st.sampled_from([None, 9, 15]))

@@ -24,7 +24,7 @@ from blackhole_cg.kernel.launch import StepTable
 from blackhole_cg.kernel.preexec import preexec_steps
 from blackhole_cg.kernel.run import LinuxRun
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 _numbers = itertools.count()
 
 

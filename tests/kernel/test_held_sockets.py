@@ -17,7 +17,8 @@ from blackhole_cg.kernel.held_sockets import HeldSockets
 from blackhole_cg.kernel.identity import Identity
 from blackhole_cg.kernel.inherited import Inheritance
 from tests.support.builders import service
-from tests.support.sockets import free_port, is_refused
+from tests.support.ports import free_port
+from tests.support.sockets import is_refused
 
 ME = Identity.of_this_process()
 

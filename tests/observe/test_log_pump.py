@@ -229,6 +229,7 @@ def test_100_mb_at_full_speed_in_constant_memory_while_a_quiet_service_is_heard(
             figures.update(
                 grown_bytes=peak - resident,
                 slowest_seconds=max(delays),
+                flood_seconds=time.monotonic() - began,
                 megabytes_per_second=megabytes / (time.monotonic() - began),
             )
 
@@ -241,4 +242,5 @@ def test_100_mb_at_full_speed_in_constant_memory_while_a_quiet_service_is_heard(
             expected += 1
     assert expected == count
     assert figures["grown_bytes"] < 16 << 20
-    assert figures["slowest_seconds"] < 1.0
+    # Starved, it would be heard when the flood is over; a slow machine takes longer for both.
+    assert figures["slowest_seconds"] < max(1.0, figures["flood_seconds"] / 5)

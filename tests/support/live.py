@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
 
+from blackhole_cg.control.client import ControlClient
+from blackhole_cg.errors import BlackholeError
 from tests.support.broken import BREAK
 from tests.support.waiting import eventually
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "blackhole_cg.cli.main"]
@@ -100,7 +104,7 @@ class Live:
     def ready(self) -> Live:
         """Wait until everything is up."""
         up = re.compile("^(all services running|running, but for)", re.MULTILINE)
-        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 60)
+        eventually(lambda: up.search(self.text()) or self.ended(), "all services running", 120)
         assert not self.ended(), self.text()
         return self
 
@@ -147,20 +151,31 @@ class Live:
             env={**os.environ, "BLACKHOLE_CG_RUNTIME_DIR": str(self.runtime_dir)},
         )
 
+    @property
+    def client(self) -> ControlClient:
+        """Asks the supervisor from this process; what a command prints is tests/cli's to test."""
+        return ControlClient(self.runtime_dir)
+
     def status(self, name: str) -> dict[str, Any]:
         """ServiceInfo of one service."""
-        return json.loads(self.cli("status", name, "--json").stdout)
+        return self._asked(lambda: self.client.service(name))
 
     def services(self) -> dict[str, dict[str, Any]]:
         """ServiceInfo of all, by name."""
-        found = json.loads(self.cli("status", "--json").stdout)["services"]
-        return {each["name"]: each for each in found}
+        return {each["name"]: each for each in self._asked(self.client.services)}
 
-    def events(self, *arguments: str) -> list[dict[str, Any]]:
+    def events(self, name: str | None = None, tail: int | None = None) -> list[dict[str, Any]]:
         """Stored events."""
-        return [json.loads(line) for line in self.cli("events", *arguments, "--json").stdout.splitlines()]
+        return self._asked(lambda: self.client.events(name, tail=tail))
 
-    def until(self, name: str, state: str, timeout_seconds: float = 30) -> dict[str, Any]:
+    def _asked(self, question: Callable[[], T]) -> T:
+        """The answer; none at all fails the test with what the supervisor said."""
+        try:
+            return question()
+        except BlackholeError as error:
+            raise AssertionError(f"{error}\n{self.text()}") from error
+
+    def until(self, name: str, state: str, timeout_seconds: float = 90) -> dict[str, Any]:
         """Wait for a state."""
 
         def look() -> dict[str, Any] | None:
@@ -169,7 +184,7 @@ class Live:
 
         return eventually(look, f"{name} is {state}", timeout_seconds)
 
-    def interrupt(self, number: int = signal.SIGINT, timeout_seconds: float = 30) -> int:
+    def interrupt(self, number: int = signal.SIGINT, timeout_seconds: float = 90) -> int:
         """Ask for the end as Ctrl-C does; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
@@ -180,7 +195,7 @@ class Live:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -203,7 +218,7 @@ class Live:
         (self.cgroup_root / "cgroup.kill").write_text("1")
         groups = sorted((p for p in self.cgroup_root.rglob("*") if p.is_dir()), reverse=True)
         for group in [*groups, self.cgroup_root]:
-            eventually(lambda group=group: _remove(group), f"{group} can be removed", 10)
+            eventually(lambda group=group: _remove(group), f"{group} can be removed", 60)
 
 
 def _remove(group: Path) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -60,23 +61,60 @@ class Occupant:
         self.close()
 
 
+class _Block:
+    """A hundred ports that are of this process alone, of all that find theirs here; given in turn.
+
+    The claim is a name in the kernel, which forgets it with the process and keeps it per network namespace,
+    as ports are. They lie below those that the kernel picks itself, and below the supervisor's own default.
+    """
+
+    SIZE, FIRST, END = 100, 20000, 30000
+
+    def __init__(self) -> None:
+        self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._ports = self._find()
+        self._given = 0
+
+    def _find(self) -> range:
+        blocks = range(self.FIRST, self.END, self.SIZE)
+        start = os.getpid() % len(blocks)  # another one each time: what is over may linger on a port
+        for first in (*blocks[start:], *blocks[:start]):
+            with contextlib.suppress(OSError):
+                self._claim.bind(f"\0blackhole-cg-test-ports-{first}")
+                return range(first, first + self.SIZE)
+        raise AssertionError("every block of ports is taken")
+
+    def take(self, count: int) -> range:
+        """The next so many in a row that nobody has; one that was given comes again only after all others."""
+        for _ in range(2 * self.SIZE):
+            first = self._given if self._given + count <= self.SIZE else 0
+            self._given = first + 1
+            wanted = self._ports[first : first + count]
+            if all(map(_is_free, wanted)):
+                self._given = first + count
+                return wanted
+        raise AssertionError(f"there are no {count} free ports in {self._ports}")
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody has it, nor any connection that was closed a moment ago."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return find_port_holder(port) is None
+
+
+# With the import, not with the first port: no test shall find one more descriptor at its end.
+_BLOCK = _Block()
+
+
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """A port that nobody has, and no other test asks for."""
     return free_ports(1)[0]
 
 
 def free_ports(count: int) -> range:
-    """So many ports in a row that nobody has at this moment, away from where the kernel picks its own."""
-    low, wanted = 20000 + (_seed() * 37) % 8000, count
-    for first in range(low, 32000 - wanted):
-        if all(find_port_holder(port) is None for port in range(first, first + wanted)):
-            return range(first, first + wanted)
-    raise AssertionError(f"there are no {count} free ports")
-
-
-def _seed() -> int:
-    """Another number each time, so that tests at the same time do not meet."""
-    with ExitStack() as stack:
-        probe = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port: int = probe.getsockname()[1]
-        return port
+    """So many of them in a row."""
+    return _BLOCK.take(count)

@@ -102,7 +102,7 @@ class RandomKills:
 
     def check_events(self) -> None:
         """None is lost or doubled: no gap in their numbers, and each run has begun once."""
-        events = self.live.events("--tail", "100000")
+        events = self.live.events(tail=100000)
         assert [event["id"] for event in events] == list(range(1, len(events) + 1))
         starts = Counter((event["service"], event["run_id"]) for event in events if event["to"] == "starting")
         assert max(starts.values()) == 1

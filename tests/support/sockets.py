@@ -5,11 +5,6 @@ from __future__ import annotations
 import socket
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
 def ask(port: int, timeout_seconds: float = 30) -> int:
     """The pid of the process that answers (`held_server.py`)."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds) as caller:

@@ -9,13 +9,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], what: str, timeout_seconds: float = 30.0) -> T:
-    """The first true answer of `probe`; fails the test when there is none in time."""
-    deadline = time.monotonic() + timeout_seconds
+def eventually(probe: Callable[[], T], what: str, timeout_seconds: float = 90.0) -> T:
+    """The first true answer of `probe`; fails the test when there is none in time.
+
+    It asks less often as it goes on: whoever is asked may share a slow machine with what is waited for.
+    """
+    deadline, pause_seconds = time.monotonic() + timeout_seconds, 0.01
     while True:
         answer = probe()
         if answer:
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g}s: {what}; last answer: {answer!r}")
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.2, 0.1)

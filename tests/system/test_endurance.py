@@ -14,7 +14,7 @@ from tests.support.footprint import cgroups, children, memory_kib, open_descript
 from tests.support.waiting import eventually
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_thousand_restarts_leave_nothing_behind(supervise):
     live = supervise(
         config({
@@ -41,14 +41,14 @@ def test_a_thousand_restarts_leave_nothing_behind(supervise):
     # The files that are read for a sample are opened for the first one, and kept.
     eventually(lambda: live.cli("monitor", "calm", "--once", "--json").stdout, "calm has been sampled")
     before, memory_before = settle()
-    eventually(lambda: restarted(1010), "1000 more restarts", 200)
+    eventually(lambda: restarted(1010), "1000 more restarts", 600)
     after, memory_after = settle()
     assert after == before
     assert memory_after < memory_before + 3 * 1024
     assert live.status("calm")["run_id"] == 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_flood_of_output_loses_nothing_starves_nobody_and_costs_no_memory(supervise):
     lines, width = 300_000, 100
     flood = f"import sys\nfor i in range({lines}): sys.stdout.write('%0{width}d\\n' % i)\n"
@@ -62,13 +62,13 @@ def test_a_flood_of_output_loses_nothing_starves_nobody_and_costs_no_memory(supe
     (live.directory / "quiet").mkdir()
     os.mkfifo(live.directory / "quiet" / "pipe")
     live.start()
-    eventually(lambda: "flood | 0000" in live.text(), "the flood has begun", 60)
+    eventually(lambda: "flood | 0000" in live.text(), "the flood has begun", 120)
     memory_before = memory_kib(live)
     with (live.directory / "quiet" / "pipe").open("w") as pipe:
         pipe.write("me\n")
         pipe.flush()
-        eventually(lambda: live.log_lines("quiet"), "the quiet one is heard meanwhile", 20)
-        live.until("flood", "completed", 200)
+        eventually(lambda: live.log_lines("quiet"), "the quiet one is heard meanwhile", 60)
+        live.until("flood", "completed", 600)
         assert memory_kib(live) < memory_before + 8 * 1024
         info = live.status("flood")
         assert info["logs"] == {"lines_total": lines, "dropped_total": 0}
@@ -78,7 +78,6 @@ def test_a_flood_of_output_loses_nothing_starves_nobody_and_costs_no_memory(supe
     assert number == lines - 1
 
 
-@pytest.mark.timeout(120)
 def test_a_full_disk_drops_counts_and_recovers(supervise):
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")

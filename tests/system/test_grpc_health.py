@@ -12,8 +12,8 @@ import pytest
 from tests.support.configs import config
 from tests.support.live import Live
 from tests.support.neighbour import Neighbour, seconds_until, why
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
-from tests.system.test_health import free_port
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("grpc_health") is None, reason="grpcio-health-checking is not installed"

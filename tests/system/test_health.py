@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 
 from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import crash
 from tests.support.neighbour import Neighbour, seconds_until, why
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 SERVER = """
@@ -32,12 +32,6 @@ import socket, sys, time
 listener = socket.create_server(('127.0.0.1', int(sys.argv[1])), backlog=16)
 time.sleep(1000)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def server(script, port, check, **fields):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from tests.support.configs import SLEEP, config, python, shell
@@ -204,17 +203,15 @@ def test_the_second_interrupt_kills_at_once(supervise):
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(1000)"
     )
-    live = supervise(config({"deaf": python(deaf, stop={"timeout": "60s"})}, shutdown_timeout="60s"))
+    live = supervise(config({"deaf": python(deaf, stop={"timeout": "600s"})}, shutdown_timeout="600s"))
     eventually(lambda: live.log_lines("deaf"), "it ignores SIGTERM")
     pid = live.status("deaf")["pid"]
     live.process.send_signal(signal.SIGINT)
     eventually(
         lambda: live.cli("status", check=False).returncode != 0 or "stopping" in live.text(), "stopping"
     )
-    began = time.monotonic()
     live.process.send_signal(signal.SIGINT)
-    assert live.process.wait(20) == 0
-    assert time.monotonic() - began < 15
+    assert live.process.wait(60) == 0, "long before the ten minutes that it may take in order"
     assert not alive(pid)
     assert live.leftovers() == []
 

@@ -49,9 +49,9 @@ def services(live: Any) -> dict[str, dict[str, Any]]:
 
 
 def pid_at(port: int) -> int:
-    """Who answers on a port."""
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        return int(connection.recv(100))
+    """Who answers on a port. The server closes first, so that the kernel keeps the connection on its port."""
+    with socket.create_connection(("127.0.0.1", port), 60) as connection, connection.makefile() as answer:
+        return int(answer.read())
 
 
 def details(live: Any, name: str) -> list[str]:

@@ -16,7 +16,8 @@ from blackhole_cg.control.client import ControlClient
 from tests.support.configs import SLEEP, config, python, shell
 from tests.support.live import Live, alive, crash
 from tests.support.load import Load
-from tests.support.sockets import ask, free_port, is_refused
+from tests.support.ports import free_port
+from tests.support.sockets import ask, is_refused
 from tests.support.waiting import eventually
 
 SERVER = Path(__file__).parents[1] / "support" / "held_server.py"

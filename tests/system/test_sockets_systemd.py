@@ -16,7 +16,8 @@ import yaml
 
 from tests.support.live import ROOT, alive
 from tests.support.load import Load
-from tests.support.sockets import ask, free_port, is_refused
+from tests.support.ports import free_port
+from tests.support.sockets import ask, is_refused
 from tests.support.systemd import UNIT, Systemd, installed_prefix, require_test_vm
 from tests.support.waiting import eventually
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.configs import SLEEP, config, python
 from tests.support.live import Live, cgroup_mount, crash
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
-from tests.system.test_health import free_port
 
 SPIN = "while True: pass\n"
 RESOURCES = {"cpu_percent": 20}

@@ -16,6 +16,7 @@ from blackhole_cg import __version__
 from tests.support.configs import SLEEP, config, python, shell
 from tests.support.footprint import children, memory_kib, open_descriptors
 from tests.support.live import COMMAND, ROOT, Live, alive
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
@@ -61,11 +62,6 @@ def identities(live: Live) -> dict[str, tuple[int, int, str]]:
 
 def upgrade(live: Live) -> dict:
     return json.loads(live.cli("upgrade", "--json").stdout)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def connect(port: int) -> None:

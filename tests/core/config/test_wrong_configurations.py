@@ -14,9 +14,9 @@ from tests.core.config.wrong_configurations import WRONG
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_said(name: str) -> None:
     text, lines = WRONG[name]
-    started = time.monotonic()
+    started = time.process_time()
     assert lines_of({MAIN: text}) == lines
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_the_table_is_a_good_sample() -> None:
