@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from blackhole_cg.core.spec import SupervisorSpec
 
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 _KIND = "~"  # which of several types a value is of
 
 
@@ -33,8 +34,10 @@ def parse_spec(text: str) -> SupervisorSpec:
 
 
 def _encode(value: Any) -> Any:
+    if type(value) in _ATOMS:  # most are
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        encoded = {each.name: _encode(getattr(value, each.name)) for each in fields(value)}
+        encoded = {name: _encode(getattr(value, name)) for name in value.__dataclass_fields__}
         return {_KIND: type(value).__name__, **encoded}
     if isinstance(value, Enum):
         return value.value

@@ -49,6 +49,7 @@ _TOLD: Final = {
     "BLACKHOLE_SOCKET": "unix_socket",
     "BLACKHOLE_PORT": "tcp_port",
 }
+_ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _GO_LIMIT: Final = "GOMEMLIMIT"
 _LEVEL_NAMES: Final = {"warn": "warning"}
 # Where a field of the neutral form is not called what the file calls it.
@@ -330,7 +331,8 @@ def _hash(spec: ServiceSpec, go_limit: str | None) -> str:
 
     Of the limits these are the rlimits; and what is told to Go follows from the others.
     """
-    facts = {name: value for name, value in _plain(spec).items() if name not in _NOT_HASHED}
+    hashed = [name for name in spec.__dataclass_fields__ if name not in _NOT_HASHED]
+    facts = {name: _plain(getattr(spec, name)) for name in hashed}
     facts["limits"] = facts["limits"]["rlimits"]
     environment = facts["environment"]
     if go_limit is not None and environment.get(_GO_LIMIT) == go_limit:
@@ -340,6 +342,8 @@ def _hash(spec: ServiceSpec, go_limit: str | None) -> str:
 
 def _plain(value: Any) -> Any:
     """As asdict, without its deep copies: these took most of the time of a large configuration."""
+    if type(value) in _ATOMS:
+        return value
     if is_dataclass(value):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, dict):
