@@ -395,6 +395,9 @@ def test_a_follower_asks_again_where_the_next_supervisor_takes_long_to_answer(tm
                 raise answer
             yield from ({"id": number} for number in answer)
 
+        def _has_left(self) -> bool:
+            return not answers
+
     followed = list(Replaced(tmp_path).follow_events(after=0))
     assert [event["id"] for event in followed] == [1, 2, 3]
     assert asked_after == [0, 2, 2, 2, 3]

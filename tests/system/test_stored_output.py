@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import yaml
 
 from tests.support.configs import SLEEP, config, python
 from tests.support.fd_store import fd_store
-from tests.support.live import crash
+from tests.support.live import alive, crash
 from tests.support.waiting import eventually
 
 LAST_WORDS = """
@@ -42,7 +41,7 @@ def test_what_is_written_by_who_ends_while_nobody_supervises_is_logged_for_that_
             eventually(lambda written=written: len(lines(live, "talks")) >= written, "it has begun")
             crash(live)
             (live.directory / "talks" / "go").touch()
-            eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), "it has ended")
+            eventually(lambda pid=pid: not alive(pid), "it has ended")
             if deleted:
                 shutil.rmtree(live.runtime_dir / "fifo")
             live.start(store.wrapper)
