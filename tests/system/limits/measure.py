@@ -63,8 +63,8 @@ def rates(read: Callable[[], Sequence[int]], seconds: float) -> list[float]:
 def measured(measure: Callable[[], list[float]], fits: Callable[..., bool]) -> list[float]:
     """What is measured once it fits, or in the last of five times.
 
-    A host that is busy with something else takes an emulated machine's processors away for seconds. What limits
-    do is there in every quiet moment; what they do not is in none.
+    A host that is busy with something else takes an emulated machine's processors away for seconds. What
+    limits do shows in every quiet moment; what they do not, in none.
     """
     for _ in range(_TRIES):
         found = measure()

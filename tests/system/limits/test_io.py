@@ -11,7 +11,7 @@ from tests.system.limits.measure import MIB, Disk, held, measured
 
 
 def shares(live: Live, disk: Disk, least: float, most: float) -> tuple[float, float, float]:
-    """The throughput of `light` and `heavy` in MiB a second, and their ratio, which is to be within bounds."""
+    """The throughput of `light` and `heavy` in MiB a second, and their ratio, which is to be in between."""
     light, heavy = measured(
         lambda: grown(live, disk, ("light", "rbytes"), ("heavy", "rbytes")),
         lambda light, heavy: least <= heavy / light <= most,
