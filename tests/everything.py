@@ -150,8 +150,8 @@ def beside_the_host(cores: int) -> int:
 
 
 def vms_at_once(cores: int) -> int:
-    """How many run beside each other after that: a VM has two cores, and is busy on little more than one."""
-    return max(1, cores)
+    """How many run beside each other after that: each has two cores, and limits are measured in it."""
+    return max(1, cores // 2)
 
 
 @contextlib.contextmanager
