@@ -89,7 +89,7 @@ def test_a_service_that_was_taken_over_and_runs_out_of_memory_is_told_so(supervi
         "while not os.path.exists('go'): time.sleep(0.02)\n"
         "hoard = [bytearray(b'x' * (1 << 20)) for _ in range(500)]\n"
     )
-    # Without memory_high: at that the kernel slows it down, on a busy machine for minutes, before it is killed.
+    # Without memory_high: at that the kernel slows it down, for minutes on a busy machine.
     resources = {"memory_mb": 48, "memory_high": "max"}
     eater = python(script, data_dir="eater", resources=resources, restart={"policy": "never"})
     live = supervise(config({"eater": eater}))
