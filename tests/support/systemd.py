@@ -7,10 +7,13 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from blackhole_cg.control.client import ControlClient
 from tests.support.live import ROOT
@@ -117,3 +120,21 @@ class Systemd:
         done = self.run("systemd-analyze", *scope, "verify", *units, check=False)
         said = done.stdout + done.stderr
         return "\n".join(line for line in said.splitlines() if "blackhole" in line) or "x" * done.returncode
+
+
+@contextmanager
+def restarted_late(services: Mapping[str, object]) -> Iterator[None]:
+    """The system's units with these services and a supervisor that is restarted only after a while."""
+    require_test_vm()
+    system = Systemd()
+    units, config = Path("/run/systemd/system"), Path("/etc/blackhole-cg/blackhole.yaml")
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(yaml.safe_dump({"services": services}))
+    drop_in = units / f"{UNIT}.d"
+    drop_in.mkdir(parents=True)
+    (drop_in / "late.conf").write_text("[Service]\nRestartSec=8\n")
+    system.install_units(units, installed_prefix())
+    yield
+    system.remove_units(units)
+    shutil.rmtree(drop_in)
+    shutil.rmtree(config.parent)

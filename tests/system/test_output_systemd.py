@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.support.live import alive
-from tests.support.systemd import UNIT, Systemd, installed_prefix, require_test_vm
+from tests.support.systemd import UNIT, Systemd, restarted_late
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(900)]
 
-UNITS = Path("/run/systemd/system")
-CONFIG = Path("/etc/blackhole-cg/blackhole.yaml")
 LOG = Path("/var/log/blackhole-cg/talks.log")
-LATE = "[Service]\nRestartSec=8\n"
 TALKS = """
 import os, time
 print("begins", flush=True)
@@ -41,23 +36,14 @@ system = Systemd()
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
     """Of a service of the installed units, whose supervisor is restarted only after a while."""
-    require_test_vm()
     talks = {
         "command": [sys.executable, "-S", "-c", TALKS],
         "data_dir": str(tmp_path),
         "required": False,
         "restart": {"policy": "never"},
     }
-    CONFIG.parent.mkdir(exist_ok=True)
-    CONFIG.write_text(yaml.safe_dump({"services": {"talks": talks}}))
-    drop_in = UNITS / f"{UNIT}.d"
-    drop_in.mkdir(parents=True)
-    (drop_in / "late.conf").write_text(LATE)
-    system.install_units(UNITS, installed_prefix())
-    yield tmp_path
-    system.remove_units(UNITS)
-    shutil.rmtree(drop_in)
-    shutil.rmtree(CONFIG.parent)
+    with restarted_late({"talks": talks}):
+        yield tmp_path
 
 
 def said(run_id: int) -> list[str]:

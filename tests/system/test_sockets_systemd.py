@@ -6,26 +6,21 @@ Installs units, so it runs in the test VM only.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.support.live import ROOT, alive
 from tests.support.load import Load
 from tests.support.ports import free_port
 from tests.support.sockets import ask, is_refused
-from tests.support.systemd import UNIT, Systemd, installed_prefix, require_test_vm
+from tests.support.systemd import UNIT, Systemd, restarted_late
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs_kernel, pytest.mark.timeout(900)]
 
-UNITS = Path("/run/systemd/system")
-CONFIG = Path("/etc/blackhole-cg/blackhole.yaml")
-LATE = "[Service]\nRestartSec=8\n"
 
 system = Systemd()
 
@@ -33,23 +28,14 @@ system = Systemd()
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of a service of the installed units, whose supervisor is restarted only after a while."""
-    require_test_vm()
     number = free_port()
     web = {
         "command": [sys.executable, "-S", str(ROOT / "tests/support/held_server.py")],
         "sockets": {"http": {"tcp": number}},
         "restart": {"initial_delay": "100ms"},
     }
-    CONFIG.parent.mkdir(exist_ok=True)
-    CONFIG.write_text(yaml.safe_dump({"services": {"web": web}}))
-    drop_in = UNITS / f"{UNIT}.d"
-    drop_in.mkdir(parents=True)
-    (drop_in / "late.conf").write_text(LATE)
-    system.install_units(UNITS, installed_prefix())
-    yield number
-    system.remove_units(UNITS)
-    shutil.rmtree(drop_in)
-    shutil.rmtree(CONFIG.parent)
+    with restarted_late({"web": web}):
+        yield number
 
 
 def stored() -> int:
@@ -58,7 +44,7 @@ def stored() -> int:
 
 
 def test_a_port_answers_when_supervisor_and_service_have_both_been_killed(port):
-    assert system.verify(UNITS) == ""
+    assert system.verify(Path("/run/systemd/system")) == ""
     system.systemctl("start", UNIT)
     service = ask(port)
     eventually(lambda: stored() == 3, "systemd has the socket and the FIFOs")
