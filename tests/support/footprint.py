@@ -13,9 +13,9 @@ def open_descriptors(live: Live) -> int:
 
 
 def memory_kib(live: Live) -> int:
-    """Private memory; what is shared with others says nothing about a leak."""
+    """Private memory that was written to; clean pages are of files, shared with whoever runs beside it."""
     lines = Path(f"/proc/{live.pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Swap:")))
 
 
 def children(live: Live) -> list[str]:
