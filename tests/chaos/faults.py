@@ -25,7 +25,7 @@ FREEZE_SECONDS = 2.0
 
 async def kill_supervisor(world: World) -> str:
     world.may_end = True
-    world.note_end("supervisor")
+    world.note_kill()
     pid = world.supervisor_pid
     world.signal_supervisor(signal.SIGKILL)
     return f"pid {pid}"
@@ -153,6 +153,7 @@ async def jump_clock(world: World) -> str:
 
 async def delete_runtime_directory(world: World) -> str:
     shutil.rmtree(world.run_dir, ignore_errors=True)
+    world.note_deletion()
     return ""
 
 

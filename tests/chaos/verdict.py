@@ -51,7 +51,10 @@ def judge_runs(world: World, mains: Mapping[str, list[Any]]) -> Iterator[str]:
 
 
 def judge_logs(world: World) -> Iterator[str]:
-    """Each run's lines are there from 0 on, in order, each once, but for those there was no room for."""
+    """Each run's lines are there from 0 on, in order, each once, but for those that nothing could keep.
+
+    There was no room for them, or they were in the spool when somebody deleted it and nobody else had them.
+    """
     for service in PRINTING:
         numbers: dict[int, list[int]] = defaultdict(list)
         before = 0.0
@@ -59,7 +62,7 @@ def judge_logs(world: World) -> Iterator[str]:
             found, number = numbers[record["run_id"]], int(record["message"])
             at = datetime.fromisoformat(record["time"]).timestamp()
             expected = found[-1] + 1 if found else 0
-            if number > expected and not _had_no_room(world, *sorted((before, at))):
+            if number > expected and not _may_be_lost(world, *sorted((before, at))):
                 missing = f"lines {expected} to {number - 1} are missing"
                 yield f"{service} run {record['run_id']}: {missing}, before {record['time']}"
             found.append(number)
@@ -70,10 +73,11 @@ def judge_logs(world: World) -> Iterator[str]:
                 yield f"{service} run {run_id}: lines repeated or out of order: {doubled[:10]}"
 
 
-def _had_no_room(world: World, begin: float, end: float) -> bool:
-    """Whether the disk of the logs was full at some moment between two lines; wall time."""
+def _may_be_lost(world: World, begin: float, end: float) -> bool:
+    """Whether nothing could keep a line at some moment between two others; wall time."""
     return any(
-        begin - SLACK_SECONDS <= until and since <= end + SLACK_SECONDS for since, until in world.full_disks
+        begin - SLACK_SECONDS <= until and since <= end + SLACK_SECONDS
+        for since, until in (*world.full_disks, *world.lost_spools)
     )
 
 

@@ -30,6 +30,10 @@ MEMORY_BYTES = (256 * 2**20, 320 * 2**20, 384 * 2**20)
 """What the limit of "writer" is changed to; it needs less than any of them."""
 
 
+RESTORE_SECONDS = 5.0
+"""A supervisor has its runtime directory again by then."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Where the load goes: to a service that listens by itself, and to one whose socket is held for it."""
@@ -76,10 +80,15 @@ class World:
     wished: set[str] = field(default_factory=lambda: {"up"})  # what "wished" may be wanted to be
     memory: set[int] = field(default_factory=lambda: {MEMORY_BYTES[0]})  # what "writer" may be limited to
     full_disks: list[tuple[float, float]] = field(default_factory=list)  # wall time in which logs had no room
+    lost_spools: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # wall time of kills with no spool left
     answered: list[float] = field(default_factory=list)  # when a supervisor said that it is well
     down_at: dict[str, list[float]] = field(default_factory=dict)  # "supervisor", "held" -> when it was ended
     may_have_failed: bool = False  # whether the newest restart of "held" was answered so
     may_end: bool = False  # whether the supervisor may be gone just now
+    _killed: float = 0.0  # wall time of the newest kill of a supervisor
+    _deleted: float = 0.0  # and of the newest deletion of its directory
     _keeper: asyncio.Task[None] | None = None
     _written: tuple[Ports, float] = (Ports(0, 0), 0.0)
 
@@ -253,3 +262,17 @@ class World:
     def note_end(self, what: str) -> None:
         """Remember that a fault ends the supervisor, or the service whose socket is held, about now."""
         self.down_at.setdefault(what, []).append(self.now())
+
+    def note_kill(self) -> None:
+        """Remember that the supervisor was killed about now, perhaps before it had its directory again."""
+        self.note_end("supervisor")
+        self._killed = time.time()
+        if self._killed - self._deleted < RESTORE_SECONDS:
+            self.lost_spools.append((self._deleted, self._killed))
+
+    def note_deletion(self) -> None:
+        """Remember that the runtime directory is gone, and with it what a killed supervisor had taken last."""
+        self._deleted = time.time()
+        killed = max(self.down_at.get("supervisor", []), default=0.0)
+        if killed and max(self.answered, default=0.0) <= killed:
+            self.lost_spools.append((self._killed, self._deleted))
