@@ -271,7 +271,7 @@ class World:
             self.lost_spools.append((self._deleted, self._killed))
 
     def note_deletion(self) -> None:
-        """Remember that the runtime directory is gone, and with it what a killed supervisor had taken last."""
+        """Remember that the runtime directory is gone, and what a killed supervisor took last with it."""
         self._deleted = time.time()
         killed = max(self.down_at.get("supervisor", []), default=0.0)
         if killed and max(self.answered, default=0.0) <= killed:
