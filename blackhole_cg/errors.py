@@ -106,7 +106,9 @@ class SpawnError(BlackholeError):
         super().__init__(f"cannot start '{service}': {self.cause}")
 
 
-_PASSING: Final = frozenset({codes.EMFILE, codes.ENFILE, codes.ENOMEM, codes.EAGAIN, codes.ENOBUFS})
+_PASSING: Final = frozenset(
+    {codes.EMFILE, codes.ENFILE, codes.ENOMEM, codes.EAGAIN, codes.ENOBUFS, codes.ENOSPC, codes.EDQUOT}
+)
 
 
 def is_passing(error: BaseException | None) -> bool:

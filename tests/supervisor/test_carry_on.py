@@ -55,6 +55,8 @@ NOW_AND_THEN = [
     ("launch", SpawnError("web", "make a pipe", errno.ENFILE)),
     ("executed", SpawnError("web", "execute it", errno.ENOMEM)),
     ("executed", SpawnError("web", "fork", errno.EAGAIN)),
+    ("launch", SpawnError("web", "make the data_dir", errno.ENOSPC)),
+    ("launch", SpawnError("web", "make the data_dir", errno.EDQUOT)),
 ]
 
 
