@@ -47,6 +47,9 @@ async def kill_service(world: World) -> str:
     pid = world.main_pid(service)
     if pid is None:
         return f"{service}: is down"
+    if pid in world.killed:  # a process takes its time to end, and while it does this is no other death
+        return f"{service} pid {pid} ends already"
+    world.killed.add(pid)
     world.may_have_ended(service, surely=True)
     world.note_end(service)
     with contextlib.suppress(ProcessLookupError):
@@ -182,6 +185,8 @@ async def change_of_mind(world: World) -> str:
     action = world.random.choice(("start", "stop"))
     world.may_have_ended("wished")
     acknowledged = await world.wish(action)
+    # Whoever asks for a start that fails is told so, if both live to hear it.
+    world.may_not_have_started = action == "start" and not acknowledged
     return f"{action}: {'acknowledged' if acknowledged else 'not answered'}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sqlite3
 from collections import Counter, defaultdict
@@ -26,6 +28,8 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
     wanted["fragile"] = {"failed"} if world.kills.get("fragile", 0) > FRAGILE_RESTARTS else {"running"}
     wanted["held"] |= {"failed"} if world.may_have_failed else set()
     wanted["wished"] = {{"up": "running", "down": "stopped"}[word] for word in world.wished}
+    no_descriptors = os.strerror(errno.EMFILE) in (states["wished"]["last_error"] or "")
+    wanted["wished"] |= {"failed"} if world.may_not_have_started and no_descriptors else set()
     for name, words in wanted.items():
         info = states[name]
         if info["state"] not in words:

@@ -86,6 +86,8 @@ class World:
     answered: list[float] = field(default_factory=list)  # when a supervisor said that it is well
     down_at: dict[str, list[float]] = field(default_factory=dict)  # "supervisor", "held" -> when it was ended
     may_have_failed: bool = False  # whether the newest restart of "held" was answered so
+    may_not_have_started: bool = False  # whether the newest start of "wished" may have been answered so
+    killed: set[int] = field(default_factory=set)  # main processes that were sent what ends them
     may_end: bool = False  # whether the supervisor may be gone just now
     _killed: float = 0.0  # wall time of the newest kill of a supervisor
     _deleted: float = 0.0  # and of the newest deletion of its directory
