@@ -25,6 +25,7 @@ MAX_ENCODED_LINE_BYTES: Final = 6 * MAX_LINE_BYTES + 1024
 LINE_START: Final = b'{"time":"'
 _END: Final = '"}\n'
 _PARTIAL_END: Final = '","partial":true}\n'
+_RUN_MARK: Final = b',"run_id":'  # in a message quotes are escaped
 _NOT_PLAIN: Final = bytes(code for code in range(256) if not 32 <= code < 127 and code not in b"\t\n")
 
 
@@ -171,6 +172,14 @@ def render_time(wall: datetime) -> str:
 def stream_mark(stream: str) -> bytes:
     """Bytes that every log line of `stream` has and no other: in a message quotes are escaped."""
     return f'","stream":{encode_basestring_ascii(stream)},"run_id":'.encode("ascii")
+
+
+def run_of(line: bytes) -> int:
+    """The run that a log line is attributed to; 0 for what is no such line."""
+    if not line.startswith(LINE_START):
+        return 0
+    digits = line.partition(_RUN_MARK)[2].partition(b",")[0]
+    return int(digits) if digits.isdigit() else 0
 
 
 def mend_torn(fragment: bytes) -> tuple[int, bytes]:

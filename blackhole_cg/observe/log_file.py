@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blackhole_cg.core.loglines import MAX_ENCODED_LINE_BYTES, mend_torn
+from blackhole_cg.core.loglines import MAX_ENCODED_LINE_BYTES, mend_torn, run_of
 from blackhole_cg.core.spec import LogPolicy
 from blackhole_cg.observe.bell import Bell
 
@@ -98,6 +98,19 @@ class LogFile:
             return NOWHERE
         status = os.fstat(self._fd)
         return LogPosition((status.st_dev, status.st_ino), status.st_size)
+
+    def newest_run_id(self) -> int:
+        """The run that the last line is of; 0 if there is none, or it cannot be read."""
+        for _, path in reversed(self._existing()):
+            try:
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - MAX_ENCODED_LINE_BYTES))
+                    lines = file.read().splitlines()
+            except OSError:
+                return 0
+            if run_id := next(filter(None, map(run_of, reversed(lines))), 0):
+                return run_id
+        return 0
 
     def set_policy(self, policy: LogPolicy) -> None:
         """Rotate by another policy from now on."""

@@ -103,7 +103,8 @@ class LogPump:
         self._hooks = hooks or LogHooks()
         self._spool = spool
         self._spool_trouble = False
-        self._run_id = spool.last.run_id if spool and spool.last else 0  # what was waiting is that run's
+        # What was waiting is the last run's.
+        self._run_id = spool.last.run_id if spool and spool.last else log_file.newest_run_id()
         self._channels = [self._channel(stream, descriptor) for stream, descriptor in streams.items()]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dropped_before = 0  # dropped_total when the present trouble began

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from blackhole_cg.core.loglines import MAX_LINE_BYTES, LineEncoder, Lines
 from blackhole_cg.core.spec import LogPolicy
+from blackhole_cg.core.words import Stream
 from blackhole_cg.observe.log_file import NOWHERE, LogFile, LogPosition
-from tests.observe.helpers import Disk, encode, messages, rows
+from tests.observe.helpers import TIME, Disk, encode, messages, rows
 
 LINE = len(encode("0000"))
 
@@ -288,3 +290,22 @@ def test_followers_end_with_the_file(tmp_path: Path) -> None:
     log.append(encode("0000"))
     log.close()
     assert log.changed.closed
+
+
+def test_the_newest_run_is_that_of_the_last_line(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    assert log.newest_run_id() == 0
+    for run_id in (9, 11):
+        encoder = LineEncoder("web", Stream.STDOUT, run_id)
+        log.append(encoder.encode(Lines(b'says "run_id":77,'), TIME))
+    assert log.newest_run_id() == 11
+    log.append(b"somebody else wrote this\n")
+    assert log.newest_run_id() == 11
+
+
+def test_the_newest_run_is_found_where_a_file_has_just_begun(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(LineEncoder("web", Stream.STDOUT, 5).encode(Lines(b"x" * MAX_LINE_BYTES), TIME))
+    log.path.rename(log.path.with_name(f"{log.path.name}.1"))
+    log.path.touch()
+    assert log.newest_run_id() == 5

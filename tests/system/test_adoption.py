@@ -117,6 +117,28 @@ def test_services_go_on_where_everything_was_forgotten(supervise):
     assert live.leftovers() == []
 
 
+def test_a_run_that_only_its_log_knows_is_taken_over_by_its_number(supervise):
+    live = supervise(config({"web": python(COUNTING)}))
+    crash(live)
+    shutil.copytree(live.state_dir, live.directory / "earlier")
+    live.start().ready()
+    live.cli("restart", "web")
+    before = live.status("web")
+    assert before["run_id"] == 2
+    eventually(lambda: str(before["pid"]) in lines_of(live), "it has written something")
+    crash(live)
+    # As if the disk of the state had been full since.
+    shutil.rmtree(live.state_dir)
+    (live.directory / "earlier").rename(live.state_dir)
+    shutil.rmtree(live.runtime_dir)
+    live.start().ready()
+    after = live.status("web")
+    assert (after["pid"], after["run_id"], after["adopted"]) == (before["pid"], 2, True)
+    live.cli("restart", "web")
+    assert live.status("web")["run_id"] == 3
+    assert live.interrupt() == 0
+
+
 @pytest.mark.parametrize("others", [{"db": SLEEP}, {}], ids=["beside another", "alone"])
 def test_where_it_cannot_be_told_who_the_main_process_is_nothing_is_killed_nor_started(supervise, others):
     live = supervise(config({**others, "web": shell("(setsid sleep 1000 &) ; exec sleep 1000")}))
@@ -147,7 +169,10 @@ def test_no_line_is_lost_where_the_runtime_directory_was_deleted(supervise):
 
     for _ in range(2):
         eventually(lambda: lines_total() > 20, "some lines")
+        os.kill(pid, signal.SIGSTOP)  # what is being stored at the moment of a kill goes with the directory
+        eventually(lambda: lines_total() == lines_total(), "everything is stored")
         crash(live)
+        os.kill(pid, signal.SIGCONT)
         shutil.rmtree(live.runtime_dir)
         live.start().ready()
         assert live.status("web")["pid"] == pid
