@@ -19,6 +19,7 @@ Notes = list[tuple[str, str]]  # (setting, why it is different or missing)
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _BODY: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])(.*))?", re.DOTALL)
 _PARTS: Final = re.compile(r"(?:\$\{[^}]*\}|[^:])+")  # what colons separate, but those of variables
+_ONE_PORT: Final = re.compile(r"\d+|\$\{[^}]*\}")  # of TCP: not 53/udp, not 80-90
 _CAPABILITIES: Final = "name the capabilities it keeps as security.capabilities"
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _SHARES: Final = (2, 262144)  # of cgroup v1, which are 1 to 10000 as weights of cgroup v2
@@ -159,8 +160,11 @@ def _variables(entry: Entry) -> Iterable[tuple[str, Entry | None]]:
         for name, each in entry.entries().items():
             yield name, None if isinstance(each.node, Scalar) and each.node.is_null else each
         return
-    nodes = entry.node.items if isinstance(entry.node, SequenceNode) else [entry.node]
-    for node in nodes:
+    if isinstance(entry.node, Scalar):
+        if not entry.node.is_null:
+            raise ValueError("is one text (accepted: a mapping or a list of NAME=value)")
+        return
+    for node in entry.node.items:
         if not isinstance(node, Scalar):
             raise ValueError("is not a list of texts")
         name, equals, value = node.text.partition("=")
@@ -242,11 +246,13 @@ def _ports(service: dict[str, Any], entry: Entry) -> Notes:
     nodes = entry.node.items if isinstance(entry.node, SequenceNode) else []
     for node in nodes:
         if isinstance(node, MappingNode):
-            targets.append(entry.of(node.entries.get("target", Scalar(node.position, ""))).text())
+            parts = entry.of(node).entries()
+            if "target" in parts and ("protocol" not in parts or parts["protocol"].text() == "tcp"):
+                targets.append(parts["target"].text())
         else:
             targets.append(_PARTS.findall(entry.of(node).text())[-1].removesuffix("/tcp"))
-    if targets and (targets[0].isdigit() or targets[0].startswith("${")):
-        service["tcp_port"] = int(targets[0]) if targets[0].isdigit() else targets[0]
+    if port := next((target for target in targets if _ONE_PORT.fullmatch(target)), None):
+        service["tcp_port"] = int(port) if port.isdigit() else port
     mapped = ", ".join(node.text for node in nodes if isinstance(node, Scalar)) or "its mappings"
     return [(f"ports {mapped}", "ports are not mapped: a service listens on this host itself")]
 

@@ -133,9 +133,13 @@ def _command(copy: _Copy, setting: Setting) -> str | list[str]:
 
 
 def _import_setting(draft: Draft, copy: _Copy, service: dict[str, Any], setting: Setting) -> None:
-    if setting.key in _QUIET or (setting.key == "process_name" and _USUAL_NAME.fullmatch(setting.value)):
+    if setting.key == "process_name" and _USUAL_NAME.fullmatch(setting.value):
         return
-    if setting.key in _CARRIED:
+    if "%(ENV_" in setting.value and setting.key not in _MAY_HAVE_VARIABLES and setting.key in _UNDERSTOOD:
+        why = "depends on a variable: write its value"
+    elif setting.key in _QUIET:
+        return
+    elif setting.key in _CARRIED:
         value = copy.expand(setting.value, setting.line)
         try:
             why = _CARRIED[setting.key](service, value)
@@ -163,7 +167,7 @@ def _finish_restart(
 
 
 def _whole(source: Source, values: Mapping[str, Setting], key: str, default: int) -> int:
-    if key not in values:
+    if key not in values or "%(ENV_" in values[key].value:
         return default
     try:
         return int(values[key].value)
@@ -253,3 +257,7 @@ _CARRIED: Final[Mapping[str, Carry]] = {
     "stdout_logfile_backups": _log_files,
 }
 """What has a counterpart: sets it, and returns what is different about it, if anything."""
+
+_MAY_HAVE_VARIABLES: Final = frozenset({"command", "directory", "user", "environment"})
+_UNDERSTOOD: Final = frozenset({*_CARRIED, "numprocs", "numprocs_start"})
+"""Settings whose values have to be understood, which takes a variable's value."""

@@ -300,6 +300,11 @@ WRONG = [
     ("procfile", "web: a\nno colon\n", "file:2:1: is not NAME: COMMAND"),
     ("compose", "services: [a]\n", "file:1:1: has no `services:`"),
     ("compose", "services:\n  a:\n    restart: maybe\n", "file:3:5: services.a.restart is 'maybe'"),
+    (
+        "compose",
+        "services:\n  a:\n    environment: A=1 B=2\n",
+        "file:3:5: services.a.environment is one text",
+    ),
     ("compose", "a: [\n", "is not valid YAML"),
 ]
 

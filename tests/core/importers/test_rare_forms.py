@@ -44,6 +44,25 @@ def test_a_program_that_is_not_restarted_has_no_use_for_counts() -> None:
     assert noted(draft) == {"startsecs": 4, "startretries": 5}
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "autostart",
+        "autorestart",
+        "startsecs",
+        "stopsignal",
+        "stopwaitsecs",
+        "umask",
+        "numprocs",
+        "stopasgroup",
+    ],
+)
+def test_a_variable_that_would_have_to_be_understood_is_listed(setting: str) -> None:
+    draft = program(f"{setting}=%(ENV_it)s")
+    assert web(draft) == web(program(""))
+    assert noted(draft) == {setting: 3}
+
+
 @pytest.mark.parametrize("name", ["%(program_name)s", "%(program_name)s_%(process_num)02d"])
 def test_a_usual_name_of_a_process_is_nothing_to_say(name: str) -> None:
     assert noted(program(f"process_name={name}")) == {}
@@ -77,6 +96,21 @@ def test_a_port_that_the_line_sets_is_kept() -> None:
 def test_a_colon_in_a_variable_does_not_begin_the_group() -> None:
     service = web(container('user: "${U:-root}:${G:-root}"'))
     assert (service["user"], service["group"]) == ("${U:-root}", "${G:-root}")
+
+
+@pytest.mark.parametrize(
+    ("ports", "wanted"),
+    [
+        ("['${P:-1}:${P:-1}/udp']", None),
+        ("['53:53/udp', '8080:80/tcp']", 80),
+        ("['1-2:1-2', '3:3']", 3),
+        ("['${A}-${B}:${A}-${B}']", None),
+        ("[{target: 53, protocol: udp}, {target: 54, protocol: tcp}]", 54),
+        ("[{published: 1}]", None),
+    ],
+)
+def test_the_port_of_a_service_is_one_of_tcp(ports: str, wanted: int | None) -> None:
+    assert web(container(f"ports: {ports}")).get("tcp_port") == wanted
 
 
 def test_what_has_no_place_within_a_setting_is_listed() -> None:
