@@ -6,6 +6,7 @@ Source: the Compose Specification.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -60,14 +61,23 @@ def _import_service(draft: Draft, source: Source, name: str, line: int, node: Ma
             else:
                 notes = [] if key.startswith("x-") else [(key, WHYS.get(key, "has no counterpart here"))]
         except ValueError as error:
-            if not entry.has_variable:
+            if not entry.variables():
                 raise refuse(source, place.line, place.column, f"services.{name}.{key} {error}") from None
             notes = [(key, f"{error}: write its value")]
+        else:
+            notes += _without_empty(entry) if key in CARRIED else []
         for setting, why in notes:
             draft.note(source, place.line, f"{name}.{setting}", why)
     _join_command(draft, source, name, line, service)
     service.setdefault("restart", {"policy": "never"})
     draft.add(source, line, name, service)
+
+
+def _without_empty(entry: Entry) -> Notes:
+    """Defaults of variables that are unset, where here they are for empty ones too."""
+    found = [re.match(r"\$\{(\w+)-", variable) for variable in entry.variables()]
+    names = dict.fromkeys(match[1] for match in found if match)
+    return [(f"{entry.key} ${{{name}-}}", "its default is taken for an empty value too") for name in names]
 
 
 def _join_command(draft: Draft, source: Source, name: str, line: int, service: dict[str, Any]) -> None:

@@ -58,9 +58,8 @@ class Entry:
         """The same key with another value."""
         return Entry(self.key, node, self.line)
 
-    @property
-    def has_variable(self) -> bool:
-        """Whether a part of it is known only when its variables are."""
+    def variables(self) -> list[str]:
+        """The variables anywhere in the value, as they are written."""
         nodes: list[Node] = [self.node]
         for node in nodes:
             if isinstance(node, MappingNode):
@@ -68,7 +67,8 @@ class Entry:
             elif isinstance(node, SequenceNode):
                 nodes += node.items
         texts = [node.text for node in nodes if isinstance(node, Scalar)]
-        return any(found[0] != "$$" for text in texts for found in _VARIABLE.finditer(text))
+        found = [match[0] for text in texts for match in _VARIABLE.finditer(text)]
+        return [variable for variable in found if variable != "$$"]
 
     def number(self) -> float:
         """The value as a number. Raises ValueError."""
@@ -108,7 +108,7 @@ def attempt(
     try:
         target[key] = read(entry)
     except ValueError as error:
-        if not entry.has_variable:
+        if not entry.variables():
             raise
         return [(setting, f"{error}: write its value")]
     return []

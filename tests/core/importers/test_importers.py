@@ -208,7 +208,7 @@ def test_procfile_counts_ports_and_sets_variables() -> None:
 COMPOSE: list[Example] = [
     ("entrypoint: /run\ncommand: [serve, -v]", ("command", ["/run", "serve", "-v"])),
     ("command: run 'a b' $$HOME $B", ("command", ["run", "a b", "$$HOME", "${B}"])),
-    ("command: [run, '${A:?set}', '${C:-c}', '${D-d}']", ("command", ["run", "${A}", "${C:-c}", "${D:-d}"])),
+    ("command: [run, '${A:?set}', '${C:-c}']", ("command", ["run", "${A}", "${C:-c}"])),
     ("environment: [A=1, B]", ("environment", {"A": "1", "B": "${B:-}"})),
     ("environment: {A: true, B: }", ("environment", {"A": "true", "B": "${B:-}"})),
     ("env_file: [.env]", ("env_file", ".env")),

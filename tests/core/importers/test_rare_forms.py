@@ -164,6 +164,12 @@ def test_of_limits_only_what_cannot_be_carried_over_is_left_out() -> None:
     assert noted(draft) == {"web.deploy.resources.limits.cpus": 4}
 
 
+def test_a_default_that_is_not_for_empty_values_is_listed() -> None:
+    draft = container("environment: {A: '${B-1}$$ $${C-1}', D: '${B-2}'}")
+    assert web(draft)["environment"] == {"A": "${B:-1}$$ $${C-1}", "D": "${B:-2}"}
+    assert noted(draft) == {"web.environment ${B-}": 4}
+
+
 def test_of_an_environment_only_what_cannot_be_carried_over_is_left_out() -> None:
     draft = container("environment: ['A=${B:-${C}}', D=1]")
     assert web(draft)["environment"] == {"D": "1"}
