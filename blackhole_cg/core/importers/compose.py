@@ -6,12 +6,13 @@ Source: the Compose Specification.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from blackhole_cg.core.config.tree import Mapping, Node, Scalar
 from blackhole_cg.core.config.yaml_text import parse_yaml
-from blackhole_cg.core.importers.compose_keys import CARRIED, WHYS, Entry
+from blackhole_cg.core.importers.compose_keys import CARRIED, WHYS, Entry, Notes
 from blackhole_cg.core.importers.draft import Draft, Source, refuse, valid_name
 from blackhole_cg.errors import ConfigError
 
@@ -20,7 +21,7 @@ _CONDITIONS: Final = {
     "service_healthy": "healthy",
     "service_completed_successfully": "completed",
 }
-_QUIET: Final = frozenset({"version", "name", "services"})
+_QUIET: Final = frozenset({"version", "services"})
 _NO_COMMAND: Final = "what the image runs is not in this file: set `command`, then remove `enabled: false`"
 
 
@@ -54,19 +55,29 @@ def _import_service(draft: Draft, source: Source, name: str, line: int, node: Ma
         entry = Entry(key, value, place.line)
         try:
             if key == "depends_on":
-                service["depends_on"] = _dependencies(entry)
-                notes: list[tuple[str, str]] = []
+                service["depends_on"], notes = _dependencies(entry)
             elif key in CARRIED:
                 notes = CARRIED[key](service, entry)
             else:
                 notes = [] if key.startswith("x-") else [(key, WHYS.get(key, "has no counterpart here"))]
         except ValueError as error:
-            raise refuse(source, place.line, place.column, f"services.{name}.{key} {error}") from None
+            if not entry.variables():
+                raise refuse(source, place.line, place.column, f"services.{name}.{key} {error}") from None
+            notes = [(key, f"{error}: write its value")]
+        else:
+            notes += _without_empty(entry) if key in CARRIED else []
         for setting, why in notes:
             draft.note(source, place.line, f"{name}.{setting}", why)
     _join_command(draft, source, name, line, service)
     service.setdefault("restart", {"policy": "never"})
     draft.add(source, line, name, service)
+
+
+def _without_empty(entry: Entry) -> Notes:
+    """Defaults of variables that are unset, where here they are for empty ones too."""
+    found = [re.match(r"\$\{(\w+)-", variable) for variable in entry.variables()]
+    names = dict.fromkeys(match[1] for match in found if match)
+    return [(f"{entry.key} ${{{name}-}}", "its default is taken for an empty value too") for name in names]
 
 
 def _join_command(draft: Draft, source: Source, name: str, line: int, service: dict[str, Any]) -> None:
@@ -81,18 +92,21 @@ def _join_command(draft: Draft, source: Source, name: str, line: int, service: d
     draft.note(source, line, name, _NO_COMMAND)
 
 
-def _dependencies(entry: Entry) -> Any:
+def _dependencies(entry: Entry) -> tuple[Any, Notes]:
     node: Node = entry.node
     if not isinstance(node, Mapping):
-        return [valid_name(name) for name in entry.texts()]
+        return [valid_name(name) for name in entry.texts()], []
     found: dict[str, Any] = {}
+    notes: Notes = []
     for name, value in node.entries.items():
         condition = value.entries.get("condition") if isinstance(value, Mapping) else None
         word = condition.text if isinstance(condition, Scalar) else "service_started"
         if word not in _CONDITIONS:
             raise ValueError(f"has the unknown condition '{word}' (accepted: {', '.join(_CONDITIONS)})")
         found[valid_name(name)] = {"condition": _CONDITIONS[word]}
-    return found
+        others = value.entries.keys() - {"condition"} if isinstance(value, Mapping) else set()
+        notes += [(f"depends_on.{name}.{key}", "has no counterpart here") for key in sorted(others)]
+    return found, notes
 
 
 def _forget_missing(draft: Draft, source: Source) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ Notes = list[tuple[str, str]]  # (setting, why it is different or missing)
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _BODY: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?+])(.*))?", re.DOTALL)
 _PARTS: Final = re.compile(r"(?:\$\{[^}]*\}|[^:])+")  # what colons separate, but those of variables
+_ONE_PORT: Final = re.compile(r"\d+|\$\{[^}]*\}")  # of TCP: not 53/udp, not 80-90
 _CAPABILITIES: Final = "name the capabilities it keeps as security.capabilities"
 _TRUE: Final = frozenset({"true", "yes", "on"})
 _SHARES: Final = (2, 262144)  # of cgroup v1, which are 1 to 10000 as weights of cgroup v2
@@ -57,6 +58,18 @@ class Entry:
         """The same key with another value."""
         return Entry(self.key, node, self.line)
 
+    def variables(self) -> list[str]:
+        """The variables anywhere in the value, as they are written."""
+        nodes: list[Node] = [self.node]
+        for node in nodes:
+            if isinstance(node, MappingNode):
+                nodes += node.entries.values()
+            elif isinstance(node, SequenceNode):
+                nodes += node.items
+        texts = [node.text for node in nodes if isinstance(node, Scalar)]
+        found = [match[0] for text in texts for match in _VARIABLE.finditer(text)]
+        return [variable for variable in found if variable != "$$"]
+
     def number(self) -> float:
         """The value as a number. Raises ValueError."""
         try:
@@ -76,10 +89,29 @@ def spell(text: str) -> str:
             raise ValueError(f"has a variable that cannot be read: {match[0]}")
         name, operator, rest = body.groups()
         if operator and operator.endswith("+"):
-            raise ValueError(f"has {match[0]}, which has no counterpart (write its value)")
+            raise ValueError(f"has {match[0]}, which has no counterpart")
+        if rest and "$" in rest:
+            raise ValueError(f"has a variable within the variable {name}")
         return f"${{{name}:-{rest}}}" if operator and operator.endswith("-") else f"${{{name}}}"
 
     return _VARIABLE.sub(value, text)
+
+
+def attempt(
+    target: dict[str, Any], key: str, entry: Entry, read: Callable[[Entry], Any], setting: str
+) -> Notes:
+    """Set a key to what an entry says; a note where a variable keeps it from being known.
+
+    Raises:
+        ValueError: the value is wrong, whatever its variables are.
+    """
+    try:
+        target[key] = read(entry)
+    except ValueError as error:
+        if not entry.variables():
+            raise
+        return [(setting, f"{error}: write its value")]
+    return []
 
 
 def _simple(path: str, read: Callable[[Entry], Any]) -> Carry:
@@ -110,34 +142,56 @@ def _whole(entry: Entry) -> int:
 def _environment(service: dict[str, Any], entry: Entry) -> Notes:
     """A name without a value is the variable of that name."""
     found: dict[str, str] = {}
+    notes: Notes = []
+    for name, each in _variables(entry):
+        if each is None:
+            found[name.strip()] = f"${{{name.strip()}:-}}"
+        else:
+            notes += attempt(found, name.strip(), each, Entry.text, f"environment {name.strip()}")
+        if name != name.strip():
+            notes.append((f"environment '{name}'", "a space in the name of a variable is left out"))
+    service["environment"] = found
+    return notes
+
+
+def _variables(entry: Entry) -> Iterable[tuple[str, Entry | None]]:
+    """Each name, and its value where there is one."""
     if isinstance(entry.node, MappingNode):
         for name, each in entry.entries().items():
-            is_null = isinstance(each.node, Scalar) and each.node.is_null
-            found[name] = f"${{{name}:-}}" if is_null else each.text()
-    else:
-        for text in entry.texts():
-            name, equals, value = text.partition("=")
-            found[name] = value if equals else f"${{{name}:-}}"
-    service["environment"] = {name.strip(): value for name, value in found.items()}
-    odd = [name for name in found if name != name.strip()]
-    return [(f"environment '{name}'", "a space in the name of a variable is left out") for name in odd]
+            yield name, None if isinstance(each.node, Scalar) and each.node.is_null else each
+        return
+    if isinstance(entry.node, Scalar):
+        if not entry.node.is_null:
+            raise ValueError("is one text (accepted: a mapping or a list of NAME=value)")
+        return
+    for node in entry.node.items:
+        if not isinstance(node, Scalar):
+            raise ValueError("is not a list of texts")
+        name, equals, value = node.text.partition("=")
+        if not node.is_null:
+            yield spell(name), entry.of(Scalar(node.position, value, plain=False)) if equals else None
 
 
 def _env_file(service: dict[str, Any], entry: Entry) -> Notes:
-    if isinstance(entry.node, SequenceNode):
-        nodes = [item.entries["path"] if isinstance(item, MappingNode) else item for item in entry.node.items]
-        paths = [entry.of(node).text() for node in nodes]
-    else:
-        paths = entry.texts()
+    items = entry.node.items if isinstance(entry.node, SequenceNode) else [entry.node]
+    paths: list[str] = []
+    notes: Notes = []
+    for item in items:
+        parts = item.entries if isinstance(item, MappingNode) else {"path": item}
+        paths += entry.of(parts.get("path", Scalar(item.position, ""))).texts()
+        notes += [
+            (f"env_file.{key}", "the file must exist and has lines KEY=value")
+            for key in parts
+            if key != "path"
+        ]
     if paths:
         service["env_file"] = paths[0]
-    return [(f"env_file {path}", "there is one env_file for a service") for path in paths[1:]]
+    return [*notes, *((f"env_file {path}", "there is one env_file for a service") for path in paths[1:])]
 
 
 def _user(service: dict[str, Any], entry: Entry) -> Notes:
-    service["user"], _, group = entry.text().partition(":")
-    if group:
-        service["group"] = group
+    parts = _PARTS.findall(entry.text())
+    service |= dict(zip(("user", "group"), parts, strict=False))
     return []
 
 
@@ -166,17 +220,25 @@ def _health_check(service: dict[str, Any], entry: Entry) -> Notes:
     command = words[1:] if words[0] == "CMD" else ["/bin/sh", "-c", *words[1:]]
     usual = {"interval": "30s", "timeout": "30s", "retries": 3}
     check: dict[str, Any] = {"exec": {"command": command}, **usual}
-    for key in ("interval", "timeout"):
-        if key in parts:
-            check[key] = _span(parts[key])
-    if "retries" in parts:
-        check["retries"] = _whole(parts["retries"])
+    reads: dict[str, Callable[[Entry], Any]] = {"interval": _span, "timeout": _span, "retries": _whole}
+    notes: Notes = []
+    for key, each in parts.items():
+        if key in reads:
+            notes += attempt(check, key, each, reads[key], f"healthcheck.{key}")
+        elif key not in ("test", "disable", "start_period"):
+            notes.append((f"healthcheck.{key}", "has no counterpart here"))
     if "start_period" in parts:
-        period = read_span(parts["start_period"].text())
-        each = read_span(check["interval"])
-        check["start_timeout"] = duration(max(1.0, period + each * check["retries"]))
+        each_seconds = read_span(check["interval"])
+
+        def start_timeout(period: Entry) -> str:
+            return duration(max(1.0, read_span(period.text()) + each_seconds * check["retries"]))
+
+        notes += attempt(
+            check, "start_timeout", parts["start_period"], start_timeout, "healthcheck.start_period"
+        )
     service["health_check"] = check
-    return [("healthcheck", "its command runs on this host, and a service that fails it is restarted")]
+    why = "its command runs on this host, and a service that fails it is restarted"
+    return [*notes, ("healthcheck", why)]
 
 
 def _ports(service: dict[str, Any], entry: Entry) -> Notes:
@@ -184,11 +246,13 @@ def _ports(service: dict[str, Any], entry: Entry) -> Notes:
     nodes = entry.node.items if isinstance(entry.node, SequenceNode) else []
     for node in nodes:
         if isinstance(node, MappingNode):
-            targets.append(entry.of(node.entries.get("target", Scalar(node.position, ""))).text())
+            parts = entry.of(node).entries()
+            if "target" in parts and ("protocol" not in parts or parts["protocol"].text() == "tcp"):
+                targets.append(parts["target"].text())
         else:
             targets.append(_PARTS.findall(entry.of(node).text())[-1].removesuffix("/tcp"))
-    if targets and (targets[0].isdigit() or targets[0].startswith("${")):
-        service["tcp_port"] = int(targets[0]) if targets[0].isdigit() else targets[0]
+    if port := next((target for target in targets if _ONE_PORT.fullmatch(target)), None):
+        service["tcp_port"] = int(port) if port.isdigit() else port
     mapped = ", ".join(node.text for node in nodes if isinstance(node, Scalar)) or "its mappings"
     return [(f"ports {mapped}", "ports are not mapped: a service listens on this host itself")]
 
@@ -235,17 +299,18 @@ def _deploy(service: dict[str, Any], entry: Entry) -> Notes:
 
 def _deploy_resources(service: dict[str, Any], entry: Entry) -> Notes:
     paths: Mapping[tuple[str, str], tuple[str, Callable[[Entry], Any]]] = {
-        ("limits", "cpus"): ("resources.cpu_percent", _cpus),
-        ("limits", "memory"): ("resources.memory_max", Entry.text),
-        ("limits", "pids"): ("resources.pids_max", _pids),
-        ("reservations", "memory"): ("resources.memory_low", Entry.text),
+        ("limits", "cpus"): ("cpu_percent", _cpus),
+        ("limits", "memory"): ("memory_max", Entry.text),
+        ("limits", "pids"): ("pids_max", _pids),
+        ("reservations", "memory"): ("memory_low", Entry.text),
     }
     notes: Notes = []
     for kind, each in entry.entries().items():
         for key, value in each.entries().items():
             if (kind, key) in paths:
                 path, read = paths[kind, key]
-                put(service, path, read(value))
+                target = service.setdefault("resources", {})
+                notes += attempt(target, path, value, read, f"deploy.resources.{kind}.{key}")
             else:
                 notes.append((f"deploy.resources.{kind}.{key}", "has no counterpart here"))
     return notes
@@ -283,6 +348,7 @@ WHYS: Final[Mapping[str, str]] = {
     "configs": "hand a configuration over with `config` or `env_file`",
     "secrets": "hand a secret over with `env_file` or ${VARIABLE}",
     "expose": "a service listens on this host itself",
+    "name": "services have the names they are given here",
     "links": "services find each other on this host: see depends_on",
     "container_name": "the service has its name",
     "hostname": "a service has the name of this host",

@@ -54,8 +54,8 @@ def _import_line(draft: Draft, source: Source, number: int, name: str, line: str
     if _ENV_FILE in source.siblings:
         service["env_file"] = f"{source.directory}/{_ENV_FILE}"
     if uses_port or name == "web":
-        service["tcp_port"] = port
-        service.setdefault("environment", {})["PORT"] = Own("{tcp_port}")
+        own = service.setdefault("environment", {}).setdefault("PORT", Own("{tcp_port}"))
+        service["tcp_port"] = int(own) if own.isdecimal() and not uses_port else port
     if name == "release":
         service |= {"type": "oneshot", "enabled": False}
         draft.note(source, number, name, _RELEASE)

@@ -8,7 +8,7 @@ from typing import Final
 
 from blackhole_cg.core.importers.draft import literal
 
-_FOR_THE_SHELL: Final = re.compile(r"[|&;<>()`*?\[\]\n]|\$[({A-Za-z_0-9@*#?$!-]|(?:^|\s)~")
+_FOR_THE_SHELL: Final = re.compile(r"[|&;<>()`*?\[\]\n]|(?:^|\s)#|\$[({A-Za-z_0-9@*#?$!-]|(?:^|\s)~")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _WORDS: Final = frozenset(
     {"cd", "if", "for", "while", "source", ".", "export", "exit", "set", "ulimit", "umask", "test"}
@@ -41,5 +41,5 @@ def by_shell(line: str) -> list[str]:
 
 def _without_quoted(line: str) -> str:
     """The line without what quotes keep as it is; in double quotes `$` and backticks still count."""
-    line = re.sub(r"'[^']*'|\\.", "", line)
-    return re.sub(r'"[^"]*"', lambda quoted: re.sub(r"[|&;<>()*?\[\]]", "", quoted[0]), line)
+    line = re.sub(r"'[^']*'|\\.", "x", line)
+    return re.sub(r'"[^"]*"', lambda quoted: re.sub(r"[|&;<>()*?\[\]#]", "", quoted[0]), line)

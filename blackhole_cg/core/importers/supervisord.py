@@ -16,6 +16,7 @@ from blackhole_cg.core.importers.ini import Setting, read_supervisord
 from blackhole_cg.core.units import parse_size
 
 _EXPANSION: Final = re.compile(r"%(?:%|\(([A-Za-z0-9_]+)\)(0?\d*[sd]))")
+_USUAL_NAME: Final = re.compile(r"%\(program_name\)s(?:[-_.:]?%\(process_num\)\d*[ds])?")
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _MAX_COPIES: Final = 1000
 
@@ -33,6 +34,7 @@ _UNSUPPORTED: Final[Mapping[str, str]] = {
     "stdout_events_enabled": "there are no events made from output",
     "stderr_events_enabled": "there are no events made from output",
     "serverurl": "there is no such interface",
+    "process_name": "a service is called as its program, and by number where it is one of several",
     "exitcodes": "only exit code 0 and a stop signal count as a success",
     "priority": "services start in the order of their dependencies and of this file: see depends_on",
 }
@@ -41,9 +43,7 @@ _SECTIONS: Final[Mapping[str, str]] = {
     "fcgi-program": "a socket as standard input is not offered; see `sockets`",
     "group": "there are no groups: name services together, --services=a,b",
 }
-_QUIET: Final = frozenset(
-    {"process_name", "numprocs", "numprocs_start", "command", "redirect_stderr", "killasgroup"}
-)
+_QUIET: Final = frozenset({"numprocs", "numprocs_start", "command", "redirect_stderr", "killasgroup"})
 """Read elsewhere, or how it is here in any case."""
 
 
@@ -82,6 +82,8 @@ def import_supervisord(sources: Sequence[Source]) -> Draft:
             sections.setdefault(setting.section, []).append(setting)
         for section, members in sections.items():
             _import_section(draft, source, section, members)
+        if not any(section.startswith("program:") for section in sections):
+            draft.note(source, 0, "[program:x]", "there is none in this file, so it has no services")
     return draft
 
 
@@ -115,7 +117,7 @@ def _import_program(draft: Draft, source: Source, name: str, settings: list[Sett
         service: dict[str, Any] = {"command": _command(copy, values["command"])}
         for setting in settings:
             _import_setting(draft, copy, service, setting)
-        _finish_restart(service, values)
+        _finish_restart(draft, source, service, values)
         draft.add(source, settings[0].line, name if count == 1 else f"{name}-{number:02d}", service)
 
 
@@ -131,9 +133,13 @@ def _command(copy: _Copy, setting: Setting) -> str | list[str]:
 
 
 def _import_setting(draft: Draft, copy: _Copy, service: dict[str, Any], setting: Setting) -> None:
-    if setting.key in _QUIET:
+    if setting.key == "process_name" and _USUAL_NAME.fullmatch(setting.value):
         return
-    if setting.key in _CARRIED:
+    if "%(ENV_" in setting.value and setting.key not in _MAY_HAVE_VARIABLES and setting.key in _UNDERSTOOD:
+        why = "depends on a variable: write its value"
+    elif setting.key in _QUIET:
+        return
+    elif setting.key in _CARRIED:
         value = copy.expand(setting.value, setting.line)
         try:
             why = _CARRIED[setting.key](service, value)
@@ -145,18 +151,23 @@ def _import_setting(draft: Draft, copy: _Copy, service: dict[str, Any], setting:
         draft.note(copy.source, setting.line, setting.key, why)
 
 
-def _finish_restart(service: dict[str, Any], values: Mapping[str, Setting]) -> None:
+def _finish_restart(
+    draft: Draft, source: Source, service: dict[str, Any], values: Mapping[str, Setting]
+) -> None:
     """What supervisord does where nothing is written. It waits a second longer each time, we double."""
     restart = {"policy": "on_failure", "max_restarts": 3, "reset_after": "1s", **service.pop("restart", {})}
     if restart["policy"] == "never":
         restart = {"policy": "never"}
+        for key in ("startsecs", "startretries"):
+            if key in values:
+                draft.note(source, values[key].line, key, "it is not restarted, not while it starts either")
     elif restart["reset_after"] == "0s":
         restart["reset_after"] = "1s"  # 0 there: every start counts as one that went well
     service["restart"] = restart
 
 
 def _whole(source: Source, values: Mapping[str, Setting], key: str, default: int) -> int:
-    if key not in values:
+    if key not in values or "%(ENV_" in values[key].value:
         return default
     try:
         return int(values[key].value)
@@ -246,3 +257,7 @@ _CARRIED: Final[Mapping[str, Carry]] = {
     "stdout_logfile_backups": _log_files,
 }
 """What has a counterpart: sets it, and returns what is different about it, if anything."""
+
+_MAY_HAVE_VARIABLES: Final = frozenset({"command", "directory", "user", "environment"})
+_UNDERSTOOD: Final = frozenset({*_CARRIED, "numprocs", "numprocs_start"})
+"""Settings whose values have to be understood, which takes a variable's value."""

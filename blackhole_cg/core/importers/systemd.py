@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
 from blackhole_cg.core.importers.draft import Draft, Source, literal, refuse, valid_name
 from blackhole_cg.core.importers.ini import Setting, read_systemd
 from blackhole_cg.core.importers.systemd_keys import CARRIED, WHYS
+from blackhole_cg.core.importers.systemd_words import split_command
 
 _SPECIFIER: Final = re.compile(r"%(.)")
+_SECTIONS: Final = frozenset({"Unit", "Service", "Install"})
+_OF_RESTARTS: Final = frozenset(
+    {"RestartSec", "StartLimitBurst", "StartLimitInterval", "StartLimitIntervalSec"}
+)
 _PREFIXES: Final = "-@:+!|"
 _LISTS: Final = frozenset({"Environment", "EnvironmentFile", "ExecStart"})
 _DESCRIPTIVE: Final = frozenset({"Description", "Documentation"})
@@ -80,12 +84,18 @@ class _Unit:
         self._source = source
         self._service = service
         self._units = units
+        self._of_restarts: list[Setting] = []
 
     def take(self, setting: Setting) -> None:
         """Carry one setting over, or note that it was not."""
         key, value = setting.key, setting.value
+        if key in _OF_RESTARTS:
+            self._of_restarts.append(setting)
         if setting.section == "Unit":
             self._take_order(setting)
+        elif setting.section not in _SECTIONS:
+            text = f"[{setting.section}] {key}={value}"
+            self._draft.note(self._source, setting.line, text, "is not of the service")
         elif setting.section == "Install":
             self._note(setting, "services start with the supervisor: see `enabled`")
         elif key == "ExecStart":
@@ -112,6 +122,8 @@ class _Unit:
         policy = restart.get("policy", "never")
         if policy == "never":
             self._service["restart"] = {"policy": "never"}
+            for setting in self._of_restarts:
+                self._note(setting, "it is not restarted")
             if is_oneshot:
                 del self._service["restart"]
             return
@@ -149,11 +161,11 @@ class _Unit:
         elif prefix:
             self._note(setting, "a failure is not ignored")
         try:
-            words = shlex.split(line[len(prefix) :])
-        except ValueError:
-            raise refuse(
-                self._source, setting.line, 1, "ExecStart= has a quote that is never closed"
-            ) from None
+            words, has_more = split_command(line[len(prefix) :])
+        except ValueError as error:
+            raise refuse(self._source, setting.line, 1, f"ExecStart= {error}") from None
+        if has_more:
+            self._note(setting, "a service has one command")
         if "@" in prefix and len(words) > 1:
             del words[1]
         self._service["command"] = [self._word(setting, word) for word in words]

@@ -5,12 +5,12 @@ Source: systemd.exec(5), systemd.kill(5), systemd.resource-control(5), systemd.s
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
 from blackhole_cg.core.importers.draft import Carry, duration, literal, put, setter
 from blackhole_cg.core.importers.spans import read_span
+from blackhole_cg.core.importers.systemd_words import split
 
 _RESTARTS: Final[Mapping[str, str]] = {
     "no": "never",
@@ -78,7 +78,7 @@ def _timeout(path: str) -> Carry:
 
 
 def _environment(service: dict[str, Any], value: str) -> str:
-    for word in shlex.split(value):
+    for word in split(value):
         key, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"'{word}' is not KEY=value")
@@ -152,6 +152,10 @@ def _io(word: str, *, is_size: bool) -> Carry:
     return carry
 
 
+def _mask(value: str) -> str:
+    return f"{int(value, 8) & 0o777:04o}"  # umask(2) takes no more than nine bits
+
+
 def _yes(path: str) -> Carry:
     return setter(path, lambda value: value.lower() in ("yes", "true", "on", "1"))
 
@@ -200,7 +204,7 @@ CARRIED: Final[Mapping[str, Carry]] = {
     "User": setter("user"),
     "Group": setter("group"),
     "WorkingDirectory": _directory,
-    "UMask": setter("umask", lambda value: value if len(value) == 3 else value.zfill(4)),
+    "UMask": setter("umask", _mask),
     "Environment": _environment,
     "EnvironmentFile": _environment_file,
     "OOMScoreAdjust": setter("oom_score_adj", int),

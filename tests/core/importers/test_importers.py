@@ -208,7 +208,7 @@ def test_procfile_counts_ports_and_sets_variables() -> None:
 COMPOSE: list[Example] = [
     ("entrypoint: /run\ncommand: [serve, -v]", ("command", ["/run", "serve", "-v"])),
     ("command: run 'a b' $$HOME $B", ("command", ["run", "a b", "$$HOME", "${B}"])),
-    ("command: [run, '${A:?set}', '${C:-c}', '${D-d}']", ("command", ["run", "${A}", "${C:-c}", "${D:-d}"])),
+    ("command: [run, '${A:?set}', '${C:-c}']", ("command", ["run", "${A}", "${C:-c}"])),
     ("environment: [A=1, B]", ("environment", {"A": "1", "B": "${B:-}"})),
     ("environment: {A: true, B: }", ("environment", {"A": "true", "B": "${B:-}"})),
     ("env_file: [.env]", ("env_file", ".env")),
@@ -300,6 +300,11 @@ WRONG = [
     ("procfile", "web: a\nno colon\n", "file:2:1: is not NAME: COMMAND"),
     ("compose", "services: [a]\n", "file:1:1: has no `services:`"),
     ("compose", "services:\n  a:\n    restart: maybe\n", "file:3:5: services.a.restart is 'maybe'"),
+    (
+        "compose",
+        "services:\n  a:\n    environment: A=1 B=2\n",
+        "file:3:5: services.a.environment is one text",
+    ),
     ("compose", "a: [\n", "is not valid YAML"),
 ]
 
