@@ -358,6 +358,7 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            self._supply.discard()
             for name in names:
                 self._host.sockets.release(name)
             if not self._live():
