@@ -18,6 +18,7 @@ import pytest
 from blackhole_cg.core.spec import SupervisorSpec
 from blackhole_cg.errors import ConfigError
 from blackhole_cg.kernel import config_identity, config_process
+from blackhole_cg.kernel.asked import Asked, AskedVariables
 from blackhole_cg.kernel.config_cache import NAME, ConfigCache
 from blackhole_cg.kernel.config_process import FirstReading, reply
 from blackhole_cg.kernel.snapshot import Snapshot
@@ -442,3 +443,13 @@ def test_a_start_that_knows_needs_nothing_that_reads(place: Place) -> None:
     done = subprocess.run(command, env=environ, cwd=Path.cwd(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout in {"set()\n", "{'subprocess'}\n"}
+
+
+def test_variables_are_noted_when_they_are_looked_at_and_cannot_be_listed() -> None:
+    asked = Asked()
+    variables = AskedVariables({"A": "1", "B": "2"}, asked)
+    assert (variables.get("A"), variables.get("C"), "D" in variables) == ("1", None, False)
+    assert asked.variables == {"A": "1", "C": None, "D": None}
+    for listing in (list, len, dict):
+        with pytest.raises(TypeError):
+            listing(variables)
