@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from blackhole_cg.kernel.snapshot import Snapshot
     from blackhole_cg.supervisor.config_file import ConfigFile
     from blackhole_cg.supervisor.paths import Paths
+
+_AUTHORITIES_VARIABLE: Final = "SSL_CERT_FILE"  # Source: SSL_CTX_set_default_verify_paths(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def run_command(**options: Any) -> None:
     inherited = Inheritance.receive(os.environ)
     paths = choose_paths(chosen)
     reading = FirstReading(chosen.config_file, paths.runtime_dir)
-    import_module("blackhole_cg.cli.succession")  # takes as long as the configuration, beside it
+    import_supervisor()  # takes as long as the configuration, if that is read, beside it
     import asyncio
 
     from blackhole_cg.cli.logging_setup import set_up_logging
@@ -120,6 +122,23 @@ def run_command(**options: Any) -> None:
         if departure is None:
             return
         handed, spec = departure.execute(), departure.spec  # only where the next program cannot be executed
+
+
+def import_supervisor() -> None:
+    """Import what serves, without the certificate authorities of this host.
+
+    aiohttp's client, which comes with its server and is not used, loads all of them when it is imported: a
+    tenth of the time of all imports, and 1.7 MiB for good. Only here, where the process is our own: the
+    client of another program needs them.
+    """
+    before = os.environ.get(_AUTHORITIES_VARIABLE)
+    os.environ[_AUTHORITIES_VARIABLE] = os.devnull
+    try:
+        import_module("blackhole_cg.cli.succession")
+    finally:
+        del os.environ[_AUTHORITIES_VARIABLE]
+        if before is not None:
+            os.environ[_AUTHORITIES_VARIABLE] = before
 
 
 def enter_scope() -> None:
