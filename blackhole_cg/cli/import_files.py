@@ -72,7 +72,7 @@ def import_command(kind: str, files: tuple[Path, ...], output: Path, force: bool
 
 def _read(path: Path) -> Source:
     from blackhole_cg.core.importers import Source
-    from blackhole_cg.kernel.files import FileReader
+    from blackhole_cg.kernel.file_reader import FileReader
 
     try:
         text = FileReader().read_bytes(str(path)).decode("utf-8-sig")

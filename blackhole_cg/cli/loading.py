@@ -20,7 +20,7 @@ def load_config(path: Path, runtime_dir: Path | None = None) -> tuple[LoadedConf
 
 def make_context(runtime_dir: Path | None = None) -> Context:
     """What this process resolves configurations against; the default runtime directory when None is given."""
-    from blackhole_cg.kernel.files import host_context
+    from blackhole_cg.kernel.asked import host_context
     from blackhole_cg.supervisor.paths import default_paths
 
     runtime_dir = runtime_dir or default_paths(os.environ, os.geteuid()).runtime_dir

@@ -20,7 +20,8 @@ def check(**options: Any) -> None:
     """
     import blackhole_cg.cli.succession  # noqa: F401  as `run` does, to see that it can be imported
     from blackhole_cg.core.words import Isolation
-    from blackhole_cg.kernel.files import host_context, load
+    from blackhole_cg.kernel.asked import host_context
+    from blackhole_cg.kernel.files import load
     from blackhole_cg.kernel.host import HostOptions, LinuxHost
     from blackhole_cg.kernel.successor import render_answer
     from blackhole_cg.observe.state_check import check_state

@@ -34,15 +34,18 @@ def parse_spec(text: str) -> SupervisorSpec:
 
 
 def _encode(value: Any) -> Any:
-    if type(value) in _ATOMS:  # most are
+    if type(value) in _ATOMS:  # most are, and need no call
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        encoded = {name: _encode(getattr(value, name)) for name in value.__dataclass_fields__}
+        encoded = {
+            name: each if type(each := getattr(value, name)) in _ATOMS else _encode(each)
+            for name in value.__dataclass_fields__
+        }
         return {_KIND: type(value).__name__, **encoded}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(name): _encode(each) for name, each in value.items()}
+        return {str(name): each if type(each) in _ATOMS else _encode(each) for name, each in value.items()}
     if isinstance(value, tuple | list | frozenset):
         return [_encode(each) for each in value]
     return value

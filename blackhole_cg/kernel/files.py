@@ -2,86 +2,36 @@
 
 from __future__ import annotations
 
-import errno
-import glob
-import grp
 import os
 import posixpath
-import pwd
-import stat
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from blackhole_cg.core.config import (
-    Context,
-    LoadedConfig,
-    in_order,
-    inspect_config,
-    resolve,
-)
+from blackhole_cg.core.config import LoadedConfig, in_order, inspect_config, resolve
 from blackhole_cg.core.config.tree import KeyPath, Sequence
-from blackhole_cg.core.config.yaml_text import MAX_FILE_BYTES
+from blackhole_cg.core.reading import Context
 from blackhole_cg.core.socket_spec import SocketKind
 from blackhole_cg.core.spec import ServiceSpec, SupervisorSpec
-from blackhole_cg.core.units import format_size, shorten
+from blackhole_cg.core.units import shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
+from blackhole_cg.kernel.asked import (
+    ABSENT,
+    AskedHost,
+    AskedVariables,
+    file_problem,
+    find_group,
+    find_user,
+    has_account,
+    is_no_directory,
+)
+from blackhole_cg.kernel.file_reader import FileReader
 from blackhole_cg.kernel.snapshot import RememberingReader, Snapshot
 
 MAX_SOCKET_PATH_BYTES: Final = 107
 """Source: unix(7), sun_path is 108 bytes with its final NUL."""
 
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
-
-
-_ABSENT: Final = "does not exist"
 _CONTROL_GROUP: Final[KeyPath] = ("control", "group")
 _SERVICES_DIR: Final[KeyPath] = ("runtime", "orchestrator", "services_dir")
-
-
-class FileReader:
-    """Reads regular files of a bounded size; never waits, whatever the path turns out to be."""
-
-    def __init__(self, max_bytes: int = MAX_FILE_BYTES) -> None:
-        self._max_bytes = max_bytes
-
-    def read_bytes(self, path: str) -> bytes:
-        """The whole file. Raises OSError, whose strerror says why in words."""
-        # O_NONBLOCK: opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-                raise OSError(errno.EINVAL, f"it is {kind}, not a file")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(self._max_bytes + 1)
-        finally:
-            os.close(descriptor)
-        if len(data) > self._max_bytes:
-            size = format_size(max(status.st_size, len(data)))
-            bound = format_size(self._max_bytes)
-            raise OSError(errno.EFBIG, f"it is too large: {size} (accepted: up to {bound})")
-        return data
-
-    def glob(self, pattern: str) -> list[str]:
-        """The paths that match, sorted."""
-        return sorted(glob.glob(pattern))  # noqa: PTH207  Path.glob refuses absolute patterns
-
-
-def host_context(runtime_dir: str, environ: Mapping[str, str]) -> Context:
-    """What this process resolves a configuration against: its directory, and where it may keep data."""
-    data_root = "/var/lib/blackhole"
-    if os.geteuid() != 0:
-        home = environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
-        data_root = posixpath.join(environ.get("XDG_DATA_HOME") or f"{home}/.local/share", "blackhole")
-    return Context(str(Path.cwd()), str(Path(runtime_dir).absolute()), data_root)
 
 
 def load(
@@ -97,47 +47,48 @@ def load(
         path: the main file.
         environ: the variables.
         context: what relative paths and names are resolved against.
-        reader: the files; those of this host when None.
+        reader: the files; those of this host when None. It also takes down what else was asked.
         provided: instances that are not in the files.
 
     Raises:
         ConfigError: with everything that is wrong, sorted by position.
     """
     reader = reader or RememberingReader(FileReader(), Snapshot())
-    loaded, diagnostics = inspect_config(path, reader, environ, reader.scan, provided)
+    variables = AskedVariables(environ, reader.asked)
+    loaded, diagnostics = inspect_config(path, reader, variables, reader.scan, provided)
     if loaded is None:
         raise ConfigError(in_order(path, diagnostics))
     spec = resolve(loaded, context)
-    diagnostics = [*diagnostics, *host_diagnostics(loaded, spec)]
+    diagnostics = [*diagnostics, *host_diagnostics(loaded, spec, AskedHost(reader.asked))]
     if diagnostics:
         raise ConfigError(in_order(path, diagnostics))
     return loaded, spec
 
 
-def host_diagnostics(loaded: LoadedConfig, spec: SupervisorSpec) -> list[Diagnostic]:
+def host_diagnostics(loaded: LoadedConfig, spec: SupervisorSpec, host: AskedHost) -> list[Diagnostic]:
     """What of the configuration cannot work on this host: programs, accounts, directories, sockets.
 
     Disabled services are left alone, and so is whatever follows from a value that was refused already.
     """
     diagnostics: list[Diagnostic] = []
     group = spec.runtime.control_group
-    if group is not None and _find_group(group) is None:
+    if group is not None and host.ask(find_group, group) is None:
         shown = shorten(loaded.secrets.get(_CONTROL_GROUP, group))
         diagnostics.append(loaded.diagnostic(_CONTROL_GROUP, f"there is no group '{shown}' on this host"))
     for service in (*spec.services.values(), *spec.surge.values()):
         for check in _CHECKS if service.enabled else ():
-            diagnostics += check(loaded, service)
+            diagnostics += check(loaded, service, host)
     return diagnostics
 
 
-def _program(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _program(loaded: LoadedConfig, service: ServiceSpec, host: AskedHost) -> Iterator[Diagnostic]:
     path: KeyPath = ("services", service.name)
     concluded_from = [
         (*path, key) for key in ("command", "binary_path", "data_dir", "environment", "env_file")
     ]
     if not all(loaded.is_sound(origin) for origin in (*concluded_from, _SERVICES_DIR)):
         return
-    problem = _program_problem(service.argv[0], service.environment.get("PATH", ""))
+    problem = _program_problem(service.argv[0], service.environment.get("PATH", ""), host)
     if problem:
         key = "command" if loaded.has_written((*path, "command")) else "binary_path"
         origins = ((*path, "command"), (*path, "command", 0), (*path, "binary_path"), (*path, "data_dir"))
@@ -146,48 +97,37 @@ def _program(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]
         yield loaded.diagnostic((*path, key), f"{shown} {problem} (accepted: an executable file)")
 
 
-def _program_problem(program: str, search_path: str) -> str | None:
+def _program_problem(program: str, search_path: str, host: AskedHost) -> str | None:
     """Why the program cannot be executed, or None when it can."""
     if "/" in program:
-        return _file_problem(program)
+        return host.ask(file_problem, program)
     directories = [directory for directory in search_path.split(":") if directory]
-    problems = [_file_problem(posixpath.join(directory, program)) for directory in directories]
+    problems = [host.ask(file_problem, posixpath.join(directory, program)) for directory in directories]
     if None in problems:
         return None
-    return next((problem for problem in problems if problem != _ABSENT), "is not on the PATH of the service")
+    return next((problem for problem in problems if problem != ABSENT), "is not on the PATH of the service")
 
 
-def _file_problem(path: str) -> str | None:
-    try:
-        mode = Path(path).stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return _ABSENT
-    except (OSError, ValueError) as error:
-        return f"cannot be looked up: {getattr(error, 'strerror', None) or error}"
-    if stat.S_ISDIR(mode):
-        return "is a directory"
-    if not stat.S_ISREG(mode):
-        return "is not a file"
-    return None if os.access(path, os.X_OK) else "is not executable"
-
-
-def _accounts(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _accounts(loaded: LoadedConfig, service: ServiceSpec, host: AskedHost) -> Iterator[Diagnostic]:
     path: KeyPath = ("services", service.name)
     if service.user is not None:
-        yield from _account_problem(loaded, (*path, "user"), service.user, _find_user, {os.geteuid()})
-        if service.user.isdigit() and service.group is None and not _has_passwd_entry(int(service.user)):
+        yield from _account_problem(
+            loaded, (*path, "user"), service.user, host.ask(find_user, service.user), {os.geteuid()}
+        )
+        if service.user.isdigit() and service.group is None and not host.ask(has_account, service.user):
             message = "this number has no account, so its group is not known (set group too)"
             yield loaded.diagnostic((*path, "user"), message)
     if service.group is not None:
         own = {os.getegid(), *os.getgroups()}
-        yield from _account_problem(loaded, (*path, "group"), service.group, _find_group, own)
+        yield from _account_problem(
+            loaded, (*path, "group"), service.group, host.ask(find_group, service.group), own
+        )
 
 
 def _account_problem(
-    loaded: LoadedConfig, path: KeyPath, account: str, find: Callable[[str], int | None], own: set[int]
+    loaded: LoadedConfig, path: KeyPath, account: str, number: int | None, own: set[int]
 ) -> Iterator[Diagnostic]:
     kind = path[-1]
-    number = find(account)
     if number is None:
         shown = shorten(loaded.secrets.get(path, account))
         yield loaded.diagnostic(path, f"there is no {kind} '{shown}' on this host")
@@ -195,36 +135,14 @@ def _account_problem(
         yield loaded.diagnostic(path, f"only root can run a service as another {kind}")
 
 
-def _find_user(name: str) -> int | None:
-    try:
-        return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return None
-
-
-def _find_group(name: str) -> int | None:
-    try:
-        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        return None
-
-
-def _has_passwd_entry(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except (KeyError, OverflowError):
-        return False
-    return True
-
-
-def _data_dir(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _data_dir(loaded: LoadedConfig, service: ServiceSpec, host: AskedHost) -> Iterator[Diagnostic]:
     path: KeyPath = ("services", service.name, "data_dir")
-    if Path(service.data_dir).exists() and not Path(service.data_dir).is_dir():
+    if host.ask(is_no_directory, service.data_dir):
         shown = shorten(loaded.secrets.get(path, service.data_dir), 200)
         yield loaded.diagnostic(path, f"'{shown}' exists and is not a directory")
 
 
-def _socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _socket(loaded: LoadedConfig, service: ServiceSpec, _: AskedHost) -> Iterator[Diagnostic]:
     if service.unix_socket is None:
         return
     length = len(os.fsencode(service.unix_socket))
@@ -233,7 +151,7 @@ def _socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
         yield loaded.diagnostic(("services", service.name, "unix_socket"), message)
 
 
-def _notify_socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _notify_socket(loaded: LoadedConfig, service: ServiceSpec, _: AskedHost) -> Iterator[Diagnostic]:
     length = len(os.fsencode(service.notify_socket or ""))
     if length > MAX_SOCKET_PATH_BYTES:
         message = (
@@ -243,7 +161,7 @@ def _notify_socket(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagn
         yield loaded.diagnostic(("services", service.name, "type"), message)
 
 
-def _held_sockets(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagnostic]:
+def _held_sockets(loaded: LoadedConfig, service: ServiceSpec, host: AskedHost) -> Iterator[Diagnostic]:
     for socket in service.sockets:
         path: KeyPath = ("services", service.name, "sockets", socket.name)
         length = len(os.fsencode(socket.address))
@@ -251,10 +169,10 @@ def _held_sockets(loaded: LoadedConfig, service: ServiceSpec) -> Iterator[Diagno
             message = f"the path has {length} bytes (accepted: up to {MAX_SOCKET_PATH_BYTES})"
             yield loaded.diagnostic((*path, "unix"), message)
         for key, kind, account, find in (
-            ("owner", "user", socket.owner, _find_user),
-            ("group", "group", socket.group, _find_group),
+            ("owner", "user", socket.owner, find_user),
+            ("group", "group", socket.group, find_group),
         ):
-            if account is not None and loaded.has_written((*path, key)) and find(account) is None:
+            if account is not None and loaded.has_written((*path, key)) and host.ask(find, account) is None:
                 shown = shorten(loaded.secrets.get((*path, key), account))
                 yield loaded.diagnostic((*path, key), f"there is no {kind} '{shown}' on this host")
 

@@ -26,6 +26,7 @@ class Question:
 
     def __init__(self, module: str, asked: object, purpose: str) -> None:
         self._purpose = purpose
+        self.text = b""  # of the answer, once there is one
         descriptor = os.memfd_create("question", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "w+b") as file:
             pickle.dump(asked, file, pickle.HIGHEST_PROTOCOL)
@@ -55,6 +56,7 @@ class Question:
 
     def _conclude(self, text: bytes) -> Any:
         """What the process answered. Its exit status may be lost to whoever reaps strangers."""
+        self.text = text
         try:
             return pickle.loads(text)
         except (EOFError, pickle.UnpicklingError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blackhole_cg.core.discovery import Discovery
+from blackhole_cg.kernel.asked import Asked
 from blackhole_cg.kernel.discovery import scan
 
 if TYPE_CHECKING:  # the supervisor itself must not import what reads configurations
@@ -26,11 +27,15 @@ class Snapshot:
 
 
 class RememberingReader:
-    """Reads what is in the snapshot from there, and adds to it what is not."""
+    """Reads what is in the snapshot from there, and adds to it what is not.
+
+    `asked` is for what the configuration depends on beside that: it is asked anew for every reading.
+    """
 
     def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
         self._reader = reader
         self.snapshot = snapshot
+        self.asked = Asked()
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a file. Raises OSError, also for one that could not be read before."""

@@ -45,7 +45,9 @@ class StreamFiles:
             return stored
         descriptor = self._open(name, stream, owner, os.O_NONBLOCK)
         with contextlib.suppress(OSError):  # past the user's share of pipe memory: the usual size will do
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
+            # One that is taken over has its size, and to set it again would copy what is in it.
+            if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) < self._pipe_bytes:
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
         self._note_reader(self.path(name, stream), descriptor)
         return descriptor
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Container
+from typing import Final
 
 from blackhole_cg.core.words import LIVE_STATES, Desired, State
+from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.services import Services
+
+SETTLE_SECONDS: Final = 1.0
+"""Whoever waits for a supervisor that has taken over asks it at once; memory has time until then."""
 
 _TO_START = frozenset({State.STOPPED, State.WAITING, *LIVE_STATES})
 
@@ -25,6 +31,14 @@ def services_to_start(services: Services, remembered: Container[str]) -> list[st
         if name in remembered and name not in wanted and runner.status.state is not State.COMPLETED
     }
     return [name for name in wanted if left.isdisjoint(services.topology.with_requirements([name]))]
+
+
+def settle(has_taken_over: bool) -> None:
+    """Settle the memory before there is much to fork; later where services run already."""
+    if has_taken_over:
+        asyncio.get_running_loop().call_later(SETTLE_SECONDS, settle_memory)
+    else:
+        settle_memory()
 
 
 def _is_wanted(runner: ServiceRunner, is_remembered: bool) -> bool:

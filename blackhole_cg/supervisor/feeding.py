@@ -47,6 +47,11 @@ class Supply:
         file = self.config if isinstance(self.config, ConfigFile) else ConfigFile(Path(), runtime_dir)
         return Sources(self.config, file.read_other)
 
+    def discard(self) -> None:
+        """Leave nothing that only the next supervisor of running services has a use for."""
+        if isinstance(self.config, ConfigFile):
+            self.config.discard()
+
 
 def begin_with(
     config: SupervisorSpec | str | Path,
@@ -106,6 +111,7 @@ class Feeding:
         if not isinstance(supply.config, ConfigFile):
             return
         self._file = supply.config
+        self._file.store_soon()
         self._close_file = supply.config.close
         self._is_of_file = True  # and not another one, to which somebody went back
         self._rediscovery = Rediscovery(lambda: configuration.spec, _look, self._look_again)

@@ -28,7 +28,6 @@ from blackhole_cg.core.words import LIVE_STATES, Dependents, Reason, State
 from blackhole_cg.errors import OperationError
 from blackhole_cg.kernel.host import HostOptions, LinuxHost
 from blackhole_cg.kernel.inherited import Inheritance
-from blackhole_cg.kernel.own_process import settle_memory
 from blackhole_cg.observe.console import Console
 from blackhole_cg.observe.event_store import EventStore
 from blackhole_cg.runner.clock import Clock, loop_clock
@@ -36,7 +35,7 @@ from blackhole_cg.runner.host import Host
 from blackhole_cg.runner.service import ServiceRunner
 from blackhole_cg.supervisor.api import SupervisorApi
 from blackhole_cg.supervisor.applied import Source
-from blackhole_cg.supervisor.carry_on import services_to_start
+from blackhole_cg.supervisor.carry_on import services_to_start, settle
 from blackhole_cg.supervisor.endpoints import EndpointsFile
 from blackhole_cg.supervisor.feeding import Feeding, begin_with
 from blackhole_cg.supervisor.notes import Notes
@@ -175,7 +174,7 @@ class Supervisor:
         self._stack.push_async_callback(self._directory.leave)
         feeding = Feeding(self._supply, self.configuration, self._notes.instances, clock.jitter)
         self._stack.callback(feeding.close)
-        settle_memory()
+        settle(bool(self._adopted))
 
     def _make_steering(self, beginning: Beginning, clock: Clock) -> Steering:
         states = self._stores.states
@@ -358,6 +357,7 @@ class Supervisor:
             await self._kill_rest()
         finally:
             self.outputs.remove()
+            self._supply.discard()
             for name in names:
                 self._host.sockets.release(name)
             if not self._live():

@@ -10,6 +10,7 @@ import pytest
 from blackhole_cg.core.config import Context
 from blackhole_cg.errors import ConfigError
 from blackhole_cg.kernel import files
+from blackhole_cg.kernel.asked import host_context
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_sound_configuration_loads(directory: Path) -> None:
     (directory / "conf.d" / "a.yaml").write_text("services: {a: {command: ../program, env_file: a.env}}\n")
     (directory / "conf.d" / "a.env").write_text("A=1\n")
     Path("blackhole.yaml").write_text(text)
-    context = files.host_context("/run/bh", os.environ)
+    context = host_context("/run/bh", os.environ)
     loaded, spec = files.load("blackhole.yaml", {}, context)
     assert list(spec.services) == ["web", "sh", "a", "b"]
     assert spec.services["web"].argv == (str(directory / "program"),)
@@ -157,7 +158,7 @@ def test_reading_leaves_no_descriptor_open(directory: Path) -> None:
 
 
 def test_the_context_of_this_process(directory: Path) -> None:
-    context = files.host_context("run", {"XDG_DATA_HOME": "/xdg"})
+    context = host_context("run", {"XDG_DATA_HOME": "/xdg"})
     assert context.working_dir == str(directory)
     assert context.runtime_dir == str(directory / "run")
     assert context.data_root == ("/var/lib/blackhole" if os.geteuid() == 0 else "/xdg/blackhole")

@@ -12,6 +12,7 @@ from blackhole_cg.core.probe_spec import ExecTarget, ProbeSpec, ProbesSpec
 from blackhole_cg.core.socket_spec import SocketKind, SocketSpec
 from blackhole_cg.core.words import Desired, Health, State
 from blackhole_cg.errors import OperationError, SpawnError
+from blackhole_cg.supervisor import carry_on
 from tests.support.builders import service, supervisor_spec
 from tests.support.fake_host import Behaviour, FakeHost
 from tests.support.faults import Fate
@@ -203,3 +204,18 @@ def test_health_is_what_it_was_until_probes_say_otherwise(tmp_path):
         await it.end()
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize(("has_taken_over", "seconds"), [(False, 0.0), (True, carry_on.SETTLE_SECONDS)])
+def test_memory_is_settled_at_once_or_when_who_waited_was_answered(monkeypatch, has_taken_over, seconds):
+    settled: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        monkeypatch.setattr(carry_on, "settle_memory", lambda: settled.append(loop.time() - began))
+        carry_on.settle(has_taken_over)
+        await asyncio.sleep(2 * carry_on.SETTLE_SECONDS)
+
+    run_virtual(main())
+    assert settled == [pytest.approx(seconds)]

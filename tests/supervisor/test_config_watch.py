@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from blackhole_cg.core.reading import Context
 from blackhole_cg.errors import ConfigError
-from blackhole_cg.kernel.files import Context, load
+from blackhole_cg.kernel.files import load
 from blackhole_cg.supervisor import config_watch
 from blackhole_cg.supervisor.config_watch import ConfigWatch
 

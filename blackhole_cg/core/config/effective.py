@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -16,6 +15,7 @@ from blackhole_cg.core.config.resource_models import MIB, Resources
 from blackhole_cg.core.config.service_models import Restart, Rollout, Service, ServiceLogs
 from blackhole_cg.core.config.tree import KeyPath
 from blackhole_cg.core.config.variables import escape
+from blackhole_cg.core.reading import Context
 from blackhole_cg.core.words import MAX, Max, Priority, RestartWhen, ServiceType
 
 HIDDEN: Final = "***"
@@ -45,19 +45,6 @@ _INHERITED: Final[dict[KeyPath, KeyPath]] = {
     ("logs", "max_files"): ("logs", "max_files"),
 }
 """Key of a service -> key of the orchestrator whose value stands in for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the configuration is resolved against; all directories are absolute.
-
-    `working_dir` is where relative file names of the command line begin, `data_root` holds the data
-    directories of services that set none.
-    """
-
-    working_dir: str
-    runtime_dir: str = "/run/blackhole-cg"
-    data_root: str = "/var/lib/blackhole"
 
 
 def fill_defaults(loaded: LoadedConfig, context: Context) -> Config:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from blackhole_cg.core.config import placeholders
 from blackhole_cg.core.config.checks import can_be_healthy
-from blackhole_cg.core.config.effective import Context, absolute_path, fill_defaults
+from blackhole_cg.core.config.effective import absolute_path, fill_defaults
 from blackhole_cg.core.config.loaded import LoadedConfig
 from blackhole_cg.core.config.models import Config, Orchestrator
 from blackhole_cg.core.config.resolve_monitor import resolve_monitor
@@ -21,6 +21,7 @@ from blackhole_cg.core.config.resource_models import Resources, Rlimits
 from blackhole_cg.core.config.service_kinds import split_command
 from blackhole_cg.core.config.service_models import Service
 from blackhole_cg.core.ports import PORT_MARK
+from blackhole_cg.core.reading import Context
 from blackhole_cg.core.spec import (
     DiscoverySpec,
     IoMax,

@@ -13,10 +13,10 @@ from typing import Any, Final
 import yaml
 
 from blackhole_cg.core.config.tree import KeyPath, Mapping, Node, Position, Scalar, Sequence, render_key
+from blackhole_cg.core.reading import MAX_FILE_BYTES
 from blackhole_cg.core.units import format_size, shorten
 from blackhole_cg.errors import ConfigError, Diagnostic
 
-MAX_FILE_BYTES: Final = 2 * 2**20
 MAX_DEPTH: Final = 64
 MAX_DIAGNOSTICS: Final = 1000
 MAX_ALIAS_NODES: Final = 100_000
