@@ -160,7 +160,8 @@ class Supervisor:
         self._reporter = Reporter(
             clock, self.outputs.pumps, self._adopted, self._host.sockets, self._steering.rolling.holds_back
         )
-        self._notes.limits(problems, known=self._adopted)
+        with self._stores.together():
+            self._notes.limits(problems, known=self._adopted)
         api = SupervisorApi(self, clock)
         self._server = ControlServer(api, self.paths.socket, self._spec.runtime.control_group)
         await self._server.open(self.inherited.take(CONTROL_SOCKET))
