@@ -65,7 +65,8 @@ class Foreground:
         self._is_restart = is_restart
         self._on_open = on_open
         self._has_terminal = has_terminal or has_controlling_terminal
-        self._had_terminal = self._has_terminal()
+        is_held_on = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup(1)
+        self._had_terminal = self._has_terminal() and not is_held_on
         self._reloads: set[asyncio.Task[None]] = set()
         self._asked = asyncio.Event()
         self._restarting = False
@@ -74,7 +75,8 @@ class Foreground:
     async def run(self) -> None:
         """Start, wait for SIGINT or SIGTERM and stop in order; a second one kills what is left.
 
-        SIGHUP reloads; but the terminal that goes away takes its supervisor with it, in order.
+        SIGHUP reloads; but the terminal that goes away takes its supervisor with it, in order, unless
+        that was begun with SIGHUP ignored.
 
         Raises:
             BlackholeError: it could not start; what had been started is stopped again.

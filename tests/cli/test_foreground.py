@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from blackhole_cg.cli.foreground import SIGNALS, STOP_SIGNALS, Foreground
 from blackhole_cg.errors import ConfigError, Diagnostic, LockHeldError, OperationError
+
+
+@pytest.fixture(autouse=True)
+def usual_hang_up() -> Iterator[None]:
+    """SIGHUP as it is where nobody has set it otherwise, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class FakeSupervisor:
@@ -121,6 +129,18 @@ def test_a_hang_up_of_its_terminal_stops_everything_in_order() -> None:
     answers = iter([True, False])
     calls = run(on_running=lambda: send(signal.SIGHUP), terminal=lambda: next(answers))
     assert calls == ["open", "start", "running", "shutdown"]
+
+
+def test_under_nohup_the_end_of_its_terminal_ends_nothing() -> None:
+    answers = iter([True, False])
+    supervisor = FakeSupervisor()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def main() -> None:
+        await Foreground(supervisor, hang_up_then_interrupt, has_terminal=lambda: next(answers)).run()
+
+    asyncio.run(main())
+    assert supervisor.calls == ["open", "start", "reload", "shutdown"]
 
 
 def test_a_second_signal_kills_at_once() -> None:
