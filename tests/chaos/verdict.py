@@ -28,8 +28,9 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
     wanted["fragile"] = {"failed"} if world.kills.get("fragile", 0) > FRAGILE_RESTARTS else {"running"}
     wanted["held"] |= {"failed"} if world.may_have_failed else set()
     wanted["wished"] = {{"up": "running", "down": "stopped"}[word] for word in world.wished}
-    no_descriptors = os.strerror(errno.EMFILE) in (states["wished"]["last_error"] or "")
-    wanted["wished"] |= {"failed"} if world.may_not_have_started and no_descriptors else set()
+    wanted["wished"] |= {"failed"} if world.may_not_have_started and _had_none(states["wished"]) else set()
+    # A restart that found no descriptors is one of those that it has.
+    wanted["fragile"] |= {"failed"} if world.kills.get("fragile") and _had_none(states["fragile"]) else set()
     for name, words in wanted.items():
         info = states[name]
         if info["state"] not in words:
@@ -44,6 +45,11 @@ def judge_states(world: World, states: Mapping[str, Mapping[str, Any]]) -> Itera
         yield f"web is {states['web']['health']}"
     if states["wished"]["desired"] not in world.wished:
         yield f"wished is wanted {states['wished']['desired']}, acknowledged was {world.wished}"
+
+
+def _had_none(info: Mapping[str, Any]) -> bool:
+    """Whether the last thing that went wrong with a service is that there were no descriptors."""
+    return os.strerror(errno.EMFILE) in (info["last_error"] or "")
 
 
 def judge_runs(world: World, mains: Mapping[str, list[Any]]) -> Iterator[str]:
