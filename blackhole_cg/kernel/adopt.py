@@ -18,7 +18,7 @@ from blackhole_cg.core.facts import LimitState
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
 from blackhole_cg.core.words import Isolation
-from blackhole_cg.errors import CgroupError, SpawnError
+from blackhole_cg.errors import CgroupError, SpawnError, is_passing
 from blackhole_cg.kernel.cgroup import Cgroup
 from blackhole_cg.kernel.enclosure import CgroupEnclosure, Enclosure
 from blackhole_cg.kernel.identity import resolve_identity
@@ -40,18 +40,27 @@ def adopt_run(launcher: Launcher, boot_id: str, spec: ServiceSpec, record: RunRe
 
     One that somebody has moved out of its cgroup is brought back; where that is refused it is killed, for it
     would run on beside the next one. A child of ours may have ended already. Needs a running event loop.
+
+    Raises:
+        OSError, CgroupError: it cannot be told just now, for want of descriptors say; nothing was done.
     """
     marks = launcher.marks
     if record.boot_id != boot_id or (marks is not None and marks.is_held(spec.name)):
         return None  # of another boot, or about to end by itself: it was not allowed to begin
     try:
         pidfd = os.pidfd_open(record.pid)
-    except OSError:
+    except OSError as error:
+        if is_passing(error):
+            raise
         return None
     # Only now: what the pidfd holds is what the number means from here on, and its end is not missed.
     process = MainProcess.taken_over(record.pid, pidfd, launcher.children)
-    is_alive = _is_same(record, pidfd)
-    enclosure = None if is_alive is None else _find_enclosure(launcher, spec, record, is_alive=is_alive)
+    try:
+        is_alive = _is_same(record, pidfd)
+        enclosure = None if is_alive is None else _find_enclosure(launcher, spec, record, is_alive=is_alive)
+    except BaseException:
+        process.release()
+        raise
     if enclosure is None:
         if is_alive:
             process.signal(signal.SIGKILL)
@@ -186,20 +195,28 @@ def _is_same(record: RunRecord, pidfd: int) -> bool | None:
 def _find_enclosure(
     launcher: Launcher, spec: ServiceSpec, record: RunRecord, *, is_alive: bool
 ) -> Enclosure | None:
-    """What holds the run; None when its main process cannot be had back into its cgroup."""
+    """What holds the run; None when its main process cannot be had back into its cgroup.
+
+    Raises:
+        CgroupError: it cannot be told just now.
+    """
     if launcher.tree is None or record.cgroup is None:
         return ProcessScope(record.pid, spec.environment)
     try:
         cgroup = launcher.tree.existing(spec.name) or _make_again(launcher, spec)
     except CgroupError as error:
+        if is_passing(error):
+            raise
         log.error("%s: %s", spec.name, error)
         return None
     try:
         if is_alive and not _holds(cgroup, record.pid):
             _bring_back(spec, record.pid, cgroup)
     except CgroupError as error:
-        log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
         cgroup.close()
+        if is_passing(error):
+            raise
+        log.error("%s was moved out of its cgroup, and is killed: %s", spec.name, error)
         return None
     return CgroupEnclosure(cgroup, launcher.tree.shown_path(spec.name), launcher.watch)
 

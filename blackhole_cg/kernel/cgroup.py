@@ -7,6 +7,7 @@ mistaken for this one. Knows nothing of services and starts nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -203,13 +204,25 @@ class Cgroup:
 
     def remove_now(self) -> None:
         """Remove the directory and those below it, leaves first. Raises OSError, EBUSY while populated."""
+        with contextlib.suppress(FileNotFoundError):
+            if not self._remove_alone():
+                self._remove_tree()
+
+    def _remove_alone(self) -> bool:
+        """Remove the directory if there is none below it, as nearly always; this takes no descriptor."""
         try:
-            for directory in self._directories():
-                if directory != ".":
-                    os.rmdir(directory, dir_fd=self._fd)
             os.rmdir(self.name, dir_fd=self._parent_fd)
-        except FileNotFoundError:
-            return
+        except OSError as cause:
+            if cause.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise
+            return False
+        return True
+
+    def _remove_tree(self) -> None:
+        for directory in self._directories():
+            if directory != ".":
+                os.rmdir(directory, dir_fd=self._fd)
+        os.rmdir(self.name, dir_fd=self._parent_fd)
 
     async def remove(self) -> None:
         """Remove the directory, waiting out for about a second what still holds on to it.

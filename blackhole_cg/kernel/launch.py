@@ -76,6 +76,9 @@ class Launcher:
 
     def launch(self, spec: ServiceSpec) -> LinuxRun:
         """Make everything and fork. Raises SpawnError with all of it undone; needs a running event loop."""
+        return _attempt(spec.name, "prepare it", partial(self._launch, spec))
+
+    def _launch(self, spec: ServiceSpec) -> LinuxRun:
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as passing:
             prepared = self._prepare(spec)
             sockets = self.sockets.prepare(spec, prepared.identity)
@@ -100,7 +103,7 @@ class Launcher:
             undo.callback(_abandon, spawned)
             enclosure = self._enclosure(spec, cgroup, spawned.pid)
             birth = Birth(
-                started_ticks=started_ticks(spawned.pid),
+                started_ticks=_attempt(spec.name, "see when it began", partial(started_ticks, spawned.pid)),
                 service=spec.name,
                 process=_attempt(spec.name, "watch its process", partial(self._adopt, spawned, report)),
                 enclosure=enclosure,

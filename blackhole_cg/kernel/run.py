@@ -163,8 +163,13 @@ class LinuxRun:
         process = next((each for each in self._former if each.pid == pid), None) or self._hold(pid)
         if process is None:
             return False
+        try:
+            began = started_ticks(pid)
+        except OSError:  # who it is could not be told to the next supervisor
+            self._former.append(process)
+            return False
         self._former = [each for each in (*self._former, self._process) if each is not process]
-        self._process, self._started_ticks = process, started_ticks(pid)
+        self._process, self._started_ticks = process, began
         return True
 
     def _hold(self, pid: int) -> MainProcess | None:

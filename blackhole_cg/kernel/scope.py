@@ -18,7 +18,7 @@ from typing import Final
 
 from blackhole_cg.core.facts import Usage
 from blackhole_cg.core.monitor_spec import Action
-from blackhole_cg.errors import KernelError
+from blackhole_cg.errors import KernelError, is_passing
 from blackhole_cg.kernel.memory import proportional_bytes
 from blackhole_cg.kernel.procfs import read_kernel_file
 
@@ -70,10 +70,19 @@ class ProcessScope:
 
     async def emptied(self) -> None:
         """See `Enclosure`. Polls; once killing has begun it kills what turns up."""
-        while self.populated():
+        while self._go_on():  # noqa: ASYNC110  nothing tells of the end
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _go_on(self) -> bool:
+        try:
+            if not self.populated():
+                return False
             if self._killing:
                 self.kill()
-            await asyncio.sleep(POLL_SECONDS)
+        except OSError as error:
+            if not is_passing(error):
+                raise
+        return True
 
     def signal_all(self, number: int) -> None:
         """See `Enclosure`."""
@@ -186,15 +195,21 @@ def parse_stat(text: str) -> ProcessStat:
 
 
 def read_stat(proc: Path, pid: int) -> ProcessStat | None:
-    """One process, None when it has ended."""
+    """One process, None when it has ended.
+
+    Raises:
+        OSError: it cannot be told just now, for want of descriptors say.
+    """
     try:
         return parse_stat(read_kernel_file(f"{proc}/{pid}/stat"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if is_passing(error):
+            raise
         return None
 
 
 def started_ticks(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 when it has ended."""
+    """When a process began, in clock ticks since boot; 0 when it has ended. Raises OSError as `read_stat`."""
     process = read_stat(Path("/proc"), pid)
     return process.started_ticks if process else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -13,8 +14,9 @@ import pytest
 from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.record import RunRecord
 from blackhole_cg.core.spec import ServiceSpec
+from blackhole_cg.errors import CgroupError
 from blackhole_cg.kernel.run import LinuxRun
-from tests.kernel.machine import Machine, in_time, is_alive
+from tests.kernel.machine import Machine, descriptors_left, in_time, is_alive
 
 
 def record_of(machine: Machine, spec: ServiceSpec, run: LinuxRun) -> RunRecord:
@@ -74,6 +76,38 @@ def test_a_run_that_nobody_remembers_is_recognised(machine: Machine) -> None:
         assert found.cgroup == record.cgroup
         other = replace(spec, name="other")
         assert machine.host.identify(other, 5) is None
+
+    abandoned(machine, then)
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_without_descriptors_nobody_is_taken_for_gone(machine: Machine, left: int) -> None:
+    def then(spec: ServiceSpec, record: RunRecord) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with descriptors_left(left):
+            try:
+                run = machine.host.adopt(spec, record)
+            except (OSError, CgroupError) as error:
+                assert error.errno == errno.EMFILE
+            else:
+                assert run is not None
+                run.detach()
+        assert is_alive(record.pid)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    abandoned(machine, then)
+
+
+def test_without_descriptors_nobody_is_taken_for_unknown(machine: Machine) -> None:
+    def then(spec: ServiceSpec, record: RunRecord) -> None:
+        for left in range(4):
+            with descriptors_left(left):
+                try:
+                    found = machine.host.identify(spec, 1)
+                except (OSError, CgroupError) as error:
+                    assert error.errno == errno.EMFILE
+                else:
+                    assert found is not None and found.pid == record.pid
 
     abandoned(machine, then)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,12 @@ from blackhole_cg.core.facts import ExitStatus
 from blackhole_cg.core.spec import ResourceLimits, SecuritySpec
 from blackhole_cg.core.words import Isolation, Stream
 from blackhole_cg.errors import SpawnError
+from blackhole_cg.kernel.scope import started_ticks
 from tests.kernel.machine import (
     LIMITS,
     Machine,
     Traces,
+    descriptors_left,
     eventually,
     in_time,
     open_machine,
@@ -413,3 +416,26 @@ def test_a_spawn_error_carries_step_and_errno(machine: Machine) -> None:
 
     error = in_time(scenario())
     assert (error.step, error.errno) == ("execute /nonexistent/program", 2)
+
+
+def test_with_any_number_of_descriptors_left_a_run_is_known_or_does_not_begin(machine: Machine) -> None:
+    async def attempt(left: int) -> bool:
+        spec = machine.spec("sleep", "1000")
+        try:
+            with descriptors_left(left):
+                run = machine.host.launch(spec, 1)
+        except SpawnError as error:
+            assert error.errno == errno.EMFILE, error
+            return False
+        await run.executed()
+        known = run.started_ticks
+        assert known == started_ticks(run.pid) > 0
+        await machine.end(run)
+        return True
+
+    async def scenario() -> None:
+        began = [await attempt(left) for left in range(40)]
+        assert began == sorted(began), "the more there are, the better"
+        assert (began[0], began[-1]) == (False, True)
+
+    in_time(scenario())
