@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -229,6 +230,17 @@ def test_run_reaped_finds_and_ends_what_was_left(script: str) -> None:
     pids = re.findall(r"pid (\d+):", done.stderr)
     assert pids
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_run_reaped_that_is_ended_ends_all_that_it_started() -> None:
+    script = "setsid sh -c 'echo $$; exec sleep 1000' & wait"
+    command = [sys.executable, str(ROOT / "tools/run_reaped.py"), "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{pid}").exists()
 
 
 # ---- README ----

@@ -3,9 +3,9 @@
 
     tools/run_reaped.py COMMAND [ARGUMENT...]
 
-Whoever outlives the command is named, killed and turned into exit code 1. Processes that left their parents
-count too: as a child subreaper this one inherits every orphan below it, and so it never looks at a process
-of anybody else. Uses the standard library only.
+Whoever outlives the command is named, killed and turned into exit code 1. Ended by SIGTERM or SIGHUP, this
+kills all that it started. Processes that left their parents count too: as a child subreaper this one inherits
+every orphan below it, and so it never looks at a process of anybody else. Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,20 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2)
 GRACE_SECONDS = 2.0
+
+
+class Stopped(BaseException):
+    """This process is to end, by a signal of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def stop(number: int, _frame: object) -> None:
+    """Handles a signal, once."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Stopped(number)
 
 
 def become_subreaper() -> None:
@@ -79,7 +93,13 @@ def main(command: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     become_subreaper()
-    code = subprocess.call(command)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        code = subprocess.call(command)
+    except Stopped as stopped:
+        kill_children()
+        return 128 + stopped.number
     left = wait_for_children(GRACE_SECONDS)
     if left:
         print(
