@@ -89,8 +89,15 @@ class Database:
         self._file_id = (0, 0)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, which only reads. Raises StoreError."""
-        return self._attempt("read", work)
+        """What `work` returns, which only reads; also on a full disk. Raises StoreError."""
+        try:
+            return self._attempt("read", work)
+        except StoreError:
+            if self._connection is not None or not self.path.is_file():
+                raise
+            with contextlib.suppress(sqlite3.Error, OSError, _UnusableError):
+                return self._read_alone(work)
+            raise
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, done in one transaction: all of it or nothing. Raises StoreError."""
@@ -154,6 +161,20 @@ class Database:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise StoreError(f"cannot {verb} {self.path}: {why}") from error
 
+    def _read_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read where the file cannot be opened as usual, since the disk has no room for what that needs.
+
+        Connections share an index of the journal in a file; one that excludes all others needs none.
+        Source: sqlite.org/wal.html, "Use of WAL Without Shared-Memory".
+        """
+        _check_journal(Path(f"{self.path}-wal"))
+        with contextlib.closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _check_ours(connection)
+            found = work(connection)
+        self._note_file()
+        return found
+
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None and not self._was_replaced():
             return self._connection
@@ -163,10 +184,13 @@ class Database:
         except _UnusableError as error:
             self._set_aside(str(error))
             self._connection = self._open()
+        self._note_file()
+        return self._connection
+
+    def _note_file(self) -> None:
         file_id = _identity(self.path.stat())
         self.generation += file_id != self._file_id
         self._file_id = file_id
-        return self._connection
 
     def _was_replaced(self) -> bool:
         """Whether someone deleted or moved the file; SQLite would go on writing to what no name leads to."""

@@ -349,3 +349,43 @@ def test_after_a_reboot_the_wishes_hold_and_numbers_go_on(path: Path) -> None:
     states.clear()
     memory = StateStore(Database(path)).begin("another boot")
     assert (memory.statuses, memory.run_ids) == ({}, {"web": 3, "idle": 7})
+
+
+@pytest.mark.parametrize("ended_by", ["close", "kill"])
+def test_what_was_stored_is_known_also_where_the_disk_is_full_by_now(path: Path, ended_by: str) -> None:
+    before = f"""
+import os, signal, sys
+from tests.observe.test_database import *
+database = Database(Path(sys.argv[1]))
+fill(database)
+StateStore(database).begin(BOOT)
+if "{ended_by}" == "close":
+    database.close()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", before, path], check=False)
+    Path(f"{path}-shm").unlink(missing_ok=True)  # as after an orderly end, which takes it along
+    code = """
+import resource, sys
+from tests.observe.test_database import *
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+database = Database(Path(sys.argv[1]))
+store, states = EventStore(database), StateStore(database)
+memory = states.begin(BOOT)
+assert memory.statuses["web"] == UP, memory
+assert memory.runs["web"] == RUN
+assert store.last_id == 1000
+states.save_status("web", ServiceStatus(run_id=4))
+store.append(event("it goes on"))
+with pytest.raises(OperationError):
+    states.confirm()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+states.confirm()
+left = Database(Path(sys.argv[1]))
+assert StateStore(left).begin(BOOT).statuses["web"].run_id == 4
+assert EventStore(left).last_id == 1001
+assert details(store, newest=2)[-1] == "it goes on"
+print("done")
+"""
+    run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert run.stdout == "done\n", run.stderr
