@@ -101,11 +101,13 @@ class LogFile:
 
     def newest_run_id(self) -> int:
         """The run that the last line is of; 0 if there is none, or it cannot be read."""
-        for _, path in reversed(self._existing()):
+        for path in (self.path, self._numbered(1)):  # a file that has just begun is empty
             try:
                 with path.open("rb") as file:
-                    file.seek(max(0, path.stat().st_size - MAX_ENCODED_LINE_BYTES))
+                    file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_ENCODED_LINE_BYTES))
                     lines = file.read().splitlines()
+            except FileNotFoundError:
+                continue
             except OSError:
                 return 0
             if run_id := next(filter(None, map(run_of, reversed(lines))), 0):
